@@ -1,0 +1,180 @@
+"""Pictures of stereo clips: anaglyphs, error maps, strips and contact sheets.
+
+Shapes: T frames, H W pixels, (...) any leading dimensions. Images and videos are float in [0, 1], on any
+device; hole masks are bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.io import write_png
+
+ERROR_SCALE = 0.25
+"""Mean absolute error (of the range 0..1) that is drawn in the colour map's last colour."""
+
+_HOLE_COLOR = (1.0, 0.0, 1.0)
+_DUBOIS_LEFT = ((0.437, 0.449, 0.164), (-0.062, -0.062, -0.024), (-0.048, -0.050, -0.017))
+_DUBOIS_RIGHT = ((-0.011, -0.032, -0.007), (0.377, 0.761, 0.009), (-0.026, -0.093, 1.234))
+
+
+def anaglyph(left: Tensor, right: Tensor, method: Literal["dubois", "color"] = "dubois") -> Tensor:
+    """Red-cyan anaglyph, (..., 3, H, W) in [0, 1].
+
+    Args:
+        left: (..., 3, H, W) in [0, 1], sRGB; seen through the red glass.
+        right: same shape; seen through the cyan glass.
+        method: "dubois" has the least ghosting and rivalry: the least-squares projection for LCD displays, on
+            linear light (E. Dubois, "A projection method to generate anaglyph stereo images", ICASSP 2001;
+            matrices of March 2009, https://www.site.uottawa.ca/~edubois/anaglyph/). "color" takes red from
+            the left and green and blue from the right.
+    """
+    if method == "color":
+        return torch.cat([left[..., :1, :, :], right[..., 1:, :, :]], dim=-3)
+    mixed = _mix(_to_linear(left), _DUBOIS_LEFT) + _mix(_to_linear(right), _DUBOIS_RIGHT)
+    return _to_srgb(mixed.clamp(0, 1))
+
+
+def _mix(image: Tensor, matrix: Sequence[Sequence[float]]) -> Tensor:
+    return torch.einsum("ij,...jhw->...ihw", image.new_tensor(matrix), image)
+
+
+def _to_linear(srgb: Tensor) -> Tensor:
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _to_srgb(linear: Tensor) -> Tensor:
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def colorize(value: Tensor, low: float, high: float, colormap: Literal["turbo", "inferno"]) -> Tensor:
+    """Values as colours: (..., 1, H, W) float -> (..., 3, H, W) in [0, 1].
+
+    Args:
+        value: what is drawn; below `low` looks like `low`, above `high` like `high`.
+        low: value of the first colour.
+        high: value of the last colour.
+        colormap: "turbo" for disparity, "inferno" (perceptually uniform, dark = small) for errors.
+    """
+    index = ((value.float() - low) / max(high - low, 1e-9) * 255).round().clamp(0, 255).long()
+    return _colors(colormap).to(value.device)[index.squeeze(-3)].movedim(-1, -3)
+
+
+@cache
+def _colors(colormap: str) -> Tensor:
+    code = {"turbo": cv2.COLORMAP_TURBO, "inferno": cv2.COLORMAP_INFERNO}[colormap]
+    bgr = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], code)[:, 0]
+    return torch.from_numpy(bgr[:, ::-1].copy()).float() / 255  # 256 3
+
+
+def error_map(pred: Tensor, truth: Tensor) -> Tensor:
+    """Absolute error, mean over the channels, in "inferno" colours: 0 black, `ERROR_SCALE` pale yellow.
+
+    The scale is fixed, so maps of different steps and models can be compared.
+
+    Args:
+        pred: (..., 3, H, W) in [0, 1].
+        truth: same shape.
+
+    Returns:
+        (..., 3, H, W) in [0, 1].
+    """
+    return colorize((pred - truth).abs().mean(-3, keepdim=True), 0, ERROR_SCALE, "inferno")
+
+
+def mark_hole(video: Tensor, hole: Tensor) -> Tensor:
+    """The video (..., 3, H, W) with the hole (..., 1, H, W) painted magenta, unlike any real filling."""
+    return torch.where(hole, video.new_tensor(_HOLE_COLOR)[:, None, None], video)
+
+
+def grid(columns: Sequence[Tensor], gap: int = 2) -> Tensor:
+    """Videos side by side, frames downwards, white gaps between.
+
+    Args:
+        columns: n videos (T, 1 or 3, H, W) in [0, 1], all of one T, H and W.
+        gap: pixels between two panels.
+
+    Returns:
+        (3, T·(H+gap)-gap, n·(W+gap)-gap) in [0, 1].
+    """
+    panels = torch.stack([column.float().expand(-1, 3, -1, -1) for column in columns], dim=3)  # T 3 H n W
+    panels = F.pad(panels, (0, gap, 0, 0, 0, gap), value=1.0)
+    T, _, H, n, W = panels.shape
+    return panels.permute(1, 0, 2, 3, 4).reshape(3, T * H, n * W)[:, : T * H - gap, : n * W - gap]
+
+
+def strip(
+    left: Tensor, warped: Tensor, hole: Tensor, generated: Tensor, right: Tensor | None = None, rows: int = 4
+) -> Tensor:
+    """One picture of a clip for the training log: left | warped | mask | generated | truth, a row a frame.
+
+    Args:
+        left: (T, 3, H, W) in [0, 1]; so are warped, generated and right.
+        warped: the left view warped to the right eye.
+        hole: (T, 1, H, W) bool.
+        generated: the model's right view.
+        right: the true right view; without it there is no last column.
+        rows: how many frames are shown, spread evenly over the clip; all if there are fewer.
+
+    Returns:
+        (3, rows·(H+2)-2, 5·(W+2)-2) in [0, 1].
+    """
+    videos = [left, warped, hole, generated] + ([] if right is None else [right])
+    frames = spread(left.shape[0], rows)
+    return grid([video[frames] for video in videos])
+
+
+def spread(length: int, count: int) -> list[int]:
+    """`count` indices from 0 to length - 1, evenly spread, both ends included; all if there are fewer."""
+    return torch.linspace(0, length - 1, min(count, length)).round().long().tolist()
+
+
+def contact_sheet(columns: Mapping[str, Tensor], title: str, panel_width: int = 320) -> Tensor:
+    """One clip as a labelled picture: a title line, a line of column names, a row a frame.
+
+    Args:
+        columns: name -> video (T, 1 or 3, H, W) in [0, 1], all of one shape.
+        title: text of the first line.
+        panel_width: width in pixels to which every panel is resized; the aspect is kept.
+
+    Returns:
+        (3, H', W') in [0, 1].
+    """
+    panels = [_resize(video, panel_width) for video in columns.values()]
+    body = grid(panels)
+    names = [_text_line(name, panel_width + 2) for name in columns]
+    header = torch.cat(names, dim=2)[:, :, : body.shape[2]]
+    return torch.cat([_text_line(title, body.shape[2]), header, body.cpu()], dim=1)
+
+
+def stack(sheets: Sequence[Tensor]) -> Tensor:
+    """Contact sheets (3, H, W) under each other, narrower ones padded with white."""
+    width = max(picture.shape[2] for picture in sheets)
+    return torch.cat(
+        [F.pad(picture, (0, width - picture.shape[2], 0, 8), value=1.0) for picture in sheets], dim=1
+    )
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Writes (3, H, W) in [0, 1] as an 8-bit PNG; makes the folder if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png((image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8), str(path))
+
+
+def _resize(video: Tensor, width: int) -> Tensor:
+    height = max(1, round(video.shape[2] * width / video.shape[3]))
+    return F.interpolate(video.float(), (height, width), mode="bilinear", antialias=True)
+
+
+def _text_line(text: str, width: int) -> Tensor:
+    line = np.full((22, width, 3), 255, np.uint8)
+    cv2.putText(line, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return torch.from_numpy(line).permute(2, 0, 1).float() / 255

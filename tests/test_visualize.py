@@ -1,0 +1,104 @@
+"""Pictures: known colours, sizes and positions."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from m2svid.visualize import (
+    ERROR_SCALE,
+    anaglyph,
+    colorize,
+    contact_sheet,
+    error_map,
+    grid,
+    mark_hole,
+    save_png,
+    spread,
+    stack,
+    strip,
+)
+
+
+def flat(color: tuple[float, float, float], height: int = 2, width: int = 3) -> torch.Tensor:
+    return torch.tensor(color)[:, None, None].expand(3, height, width)
+
+
+def test_anaglyph_keeps_gray_and_separates_the_eyes():
+    gray = flat((0.5, 0.5, 0.5))
+    torch.testing.assert_close(anaglyph(gray, gray), gray, atol=0.03, rtol=0)
+    white, black = flat((1.0, 1.0, 1.0)), flat((0.0, 0.0, 0.0))
+    left_only, right_only = anaglyph(white, black)[:, 0, 0], anaglyph(black, white)[:, 0, 0]
+    assert left_only[0] > 0.9 and left_only[1:].max() == 0
+    assert right_only[0] == 0 and right_only[1:].min() > 0.9
+
+
+def test_dubois_of_a_hand_calculated_pixel():
+    left, right = flat((1.0, 0.0, 0.0)), flat((0.0, 1.0, 0.0))
+    linear = np.array([0.437 - 0.032, -0.062 + 0.761, 0.0])  # blue: -0.048 - 0.093 < 0
+    srgb = np.where(linear > 0, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055, 0)
+    np.testing.assert_allclose(anaglyph(left, right)[:, 1, 1].numpy(), srgb, atol=1e-6)
+
+
+def test_color_anaglyph_takes_red_from_the_left():
+    torch.testing.assert_close(
+        anaglyph(flat((0.1, 0.2, 0.3)), flat((0.4, 0.5, 0.6)), "color"), flat((0.1, 0.5, 0.6))
+    )
+
+
+def test_error_map_has_a_fixed_scale():
+    truth = torch.zeros(2, 3, 4, 5)
+    first, last = (colorize(torch.full((1, 1, 1), v), 0, 1, "inferno")[:, 0, 0] for v in (0.0, 1.0))
+    assert torch.equal(error_map(truth, truth)[0, :, 0, 0], first)
+    assert torch.equal(error_map(truth + ERROR_SCALE, truth)[1, :, 3, 4], last)
+    assert torch.equal(error_map(truth + 1, truth)[1, :, 3, 4], last)
+    assert last.sum() > 2 > 0.1 > first.sum()
+
+
+def test_colorize_orders_channels_as_rgb():
+    far, near = colorize(torch.tensor([[[3.0, 9.0]]]), 2, 10, "turbo").unbind(-1)
+    assert far[2] > far[0] and near[0] > near[2]
+
+
+def test_mark_hole():
+    hole = torch.tensor([[[[True, False]]]])
+    marked = mark_hole(torch.full((1, 3, 1, 2), 0.5), hole)
+    assert marked[0, :, 0, 0].tolist() == [1, 0, 1] and marked[0, :, 0, 1].tolist() == [0.5] * 3
+
+
+def test_grid_places_every_frame():
+    frames = torch.tensor([0.0, 0.1]).view(2, 1, 1, 1).expand(2, 1, 3, 4)
+    columns = [frames + 0.2, frames + 0.4]
+    picture = grid(columns, gap=1)
+    assert picture.shape == (3, 7, 9)
+    assert picture[0, 0, 0].item() == pytest.approx(0.2) and picture[1, 4, 0].item() == pytest.approx(0.3)
+    assert picture[2, 0, 5].item() == pytest.approx(0.4) and picture[0, 6, 8].item() == pytest.approx(0.5)
+    assert (picture[:, 3] == 1).all() and (picture[:, :, 4] == 1).all()
+
+
+def test_strip_with_and_without_truth():
+    video, hole = torch.rand(5, 3, 6, 8), torch.zeros(5, 1, 6, 8, dtype=torch.bool)
+    whole = strip(video, video, hole, video, video, rows=2)
+    assert whole.shape == (3, 2 * 6 + 2, 5 * 8 + 4 * 2)
+    torch.testing.assert_close(whole[:, 8:, 40:], video[-1])
+    assert strip(video, video, hole, video, rows=9).shape == (3, 5 * 6 + 4 * 2, 4 * 8 + 3 * 2)
+
+
+def test_spread_includes_both_ends():
+    assert spread(10, 4) == [0, 3, 6, 9]
+    assert spread(2, 4) == [0, 1]
+    assert spread(7, 1) == [0]
+
+
+def test_contact_sheet_is_labelled_and_saved(tmp_path):
+    clip = {"left": torch.full((2, 3, 20, 40), 0.5), "hole": torch.zeros(2, 1, 20, 40, dtype=torch.bool)}
+    sheet = contact_sheet(clip, "street 0001", panel_width=80)
+    assert sheet.shape == (3, 44 + 2 * 40 + 2, 80 + 2 + 80)
+    assert (sheet[:, :22] < 0.5).any() and (sheet[:, 22:44, 82:] < 0.5).any()
+    save_png(stack([sheet, sheet[:, :, :50]]), tmp_path / "new" / "sheet.png")
+    read = cv2.imread(str(tmp_path / "new" / "sheet.png"))
+    assert (
+        read.shape == (2 * (126 + 8), 162, 3)
+        and (read[60, 10] == 128).all()
+        and (read[-10, 100] == 255).all()
+    )
