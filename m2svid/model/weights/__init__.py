@@ -1,0 +1,6 @@
+"""Weights of every published format in and out."""
+
+from m2svid.model.weights.check import MismatchError
+from m2svid.model.weights.sgm import Part, Parts, build, to_diffusers, to_sgm
+
+__all__ = ["MismatchError", "Part", "Parts", "build", "to_diffusers", "to_sgm"]
