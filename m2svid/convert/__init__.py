@@ -1,0 +1,1 @@
+"""From a video to a stereo video: reading, depth, warping, refining, writing, resuming."""

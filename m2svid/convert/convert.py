@@ -1,0 +1,149 @@
+"""The verb `convert`: any film in, a stereo film out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from m2svid.convert.layouts import LAYOUTS
+from m2svid.convert.options import Options
+from m2svid.convert.pipeline import Conversion, Parts
+from m2svid.convert.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
+from m2svid.convert.refine import BackgroundFill, Refiner
+from m2svid.convert.report import Reporter
+from m2svid.depth.base import DepthEstimator
+from m2svid.depth.files import DepthFile
+from m2svid.errors import UserError
+
+
+def convert(input: str, output: Path | None = None, **options: Any) -> None:
+    """Convert films into stereo films.
+
+    Args:
+        input: a film, a picture, a folder of films, a folder of pictures (one film), or a quoted glob.
+        output: the stereo film, or a folder for several; if not given, it lies beside the input, with a name
+            by which players recognise it.
+        **options: how.
+
+    Raises:
+        UserError: a mistake; with several inputs, after all others were converted.
+    """
+    chosen = Options(**options)
+    report = Reporter(chosen.progress)
+    films = find_films(input)
+    several = len(films) > 1
+    if several and output is not None and output.suffix:
+        raise UserError(f"-o {output} names one file, but there are {len(films)} films: name a folder")
+    refiner = make_refiner(chosen)
+    failed = []
+    for film in films:
+        target = output_name(film, output, chosen, several)
+        if several and target.exists() and not chosen.restart:
+            report.say("skipped", f"{target} exists: skipped", file=str(target))
+            continue
+        try:
+            convert_film(film, target, chosen, refiner, report)
+        except UserError as error:
+            if not several:
+                raise
+            failed.append(film)
+            report.say("failed", f"{film}: {error}", file=str(film))
+    if failed:
+        raise UserError(f"{len(failed)} of {len(films)} films failed: {', '.join(map(str, failed))}")
+
+
+def convert_film(film: Path, output: Path, options: Options, refiner: Refiner, report: Reporter) -> None:
+    """Convert one film; see `convert`."""
+    video = Video(film, options.rate)
+    Conversion(video, output, options, Parts(refiner, open_depth(options)), report).run()
+
+
+def find_films(given: str) -> list[Path]:
+    """Files and folders as single films: a folder holds films, or the pictures of one.
+
+    Raises:
+        UserError: nothing is found.
+    """
+    paths = [Path(given)] if Path(given).exists() else _glob(Path(given))
+    if not paths:
+        raise UserError(f"{given} does not exist")
+    films: list[Path] = []
+    for path in paths:
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        films += [file for file in inside if file.suffix.lower() in VIDEO_SUFFIXES] or [path]
+    return films
+
+
+def _glob(pattern: Path) -> list[Path]:
+    root = Path(pattern.anchor)
+    return sorted(root.glob(str(pattern.relative_to(root))))
+
+
+def output_name(film: Path, output: Path | None, options: Options, several: bool) -> Path:
+    """Where the stereo film of `film` goes."""
+    if output is not None and not several and not output.is_dir():
+        return output
+    folder = film.parent if output is None else output
+    suffix = ".mp4"
+    if film.suffix.lower() in IMAGE_SUFFIXES:
+        suffix = ".png"
+    elif film.suffix.lower() == ".mkv" or options.codec == "ffv1":
+        suffix = ".mkv"
+    elif options.codec == "prores":
+        suffix = ".mov"
+    return folder / f"{film.stem}{LAYOUTS[options.layout].suffix}{suffix}"
+
+
+def pick_device(name: str) -> torch.device:
+    """The named device; "auto" is CUDA where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} can't be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def open_depth(options: Options) -> DepthEstimator:
+    """The depth file, or the model of that name."""
+    assert options.depth is not None  # Options sees to it
+    path = Path(options.depth)
+    if path.exists() and not (path / "config.json").exists():
+        return DepthFile(path, options.depth_kind, options.depth_range)
+    if path.suffix or options.depth.startswith((".", "/")):
+        raise UserError(f"--depth {path} does not exist")
+    from m2svid.depth.transformers import TransformersDepth  # takes seconds to import
+
+    return TransformersDepth(options.depth, pick_device(options.device))
+
+
+def make_refiner(options: Options) -> Refiner:
+    """What fills and repairs the warped views."""
+    if options.refine == "none":
+        return BackgroundFill()
+    from m2svid.convert.refine_model import ModelRefiner  # takes seconds to import
+    from m2svid.model.m2svid import M2SVid
+    from m2svid.model.sampler import Sampler
+
+    model = M2SVid.from_pretrained(
+        options.weights, device=pick_device(options.device), dtype=getattr(torch, options.dtype)
+    )
+    return ModelRefiner(
+        model.eval(),
+        options.window,
+        options.overlap,
+        Sampler(options.num_steps),
+        options.noise_aug,
+        options.add_noise,
+        options.tile or None,
+        options.tile_overlap,
+        options.seed,
+    )

@@ -1,0 +1,86 @@
+"""How two views become the picture that a player shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from m2svid.convert.planes import PixelFormat, Plane, from_planes, pad_to, to_planes
+
+LayoutName = Literal["sbs", "sbs-half", "tb", "tb-half", "anaglyph", "right", "pair"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Attributes:
+    suffix: end of the file's name, by which players choose the mode.
+    stereo_mode: value of Matroska's `stereo_mode` tag; None = not a stereo picture.
+    packing: H.264 frame packing arrangement (ITU-T H.264 D.2.26); None = none.
+    columns: views side by side.
+    rows: views below each other.
+    squeezed: each view takes half of its size, so that the picture keeps the size of one view.
+    mixed: both views in one picture, told apart by colour.
+    """
+
+    suffix: str
+    stereo_mode: str | None = None
+    packing: int | None = None
+    columns: int = 1
+    rows: int = 1
+    squeezed: bool = False
+    mixed: bool = False
+
+
+LAYOUTS: dict[str, Layout] = {
+    "sbs": Layout("_LRF_Full_SBS", "left_right", 3, columns=2),
+    "sbs-half": Layout("_LR", "left_right", 3, columns=2, squeezed=True),
+    "tb": Layout("_TBF_fulltb", "top_bottom", 4, rows=2),
+    "tb-half": Layout("_TB", "top_bottom", 4, rows=2, squeezed=True),
+    "anaglyph": Layout("_anaglyph", "anaglyph_cyan_red", mixed=True),
+    "right": Layout("_right"),
+    "pair": Layout(""),
+}
+
+
+def view_size(layout: Layout, pixel_format: PixelFormat, width: int, height: int) -> tuple[int, int]:
+    """Width and height to which a view is padded so that no chroma sample belongs to two views."""
+    shrink = 2 if layout.squeezed else 1
+    step_x = pixel_format.step[0] * (shrink if layout.columns == 2 else 1)
+    step_y = pixel_format.step[1] * (shrink if layout.rows == 2 else 1)
+    return -(-width // step_x) * step_x, -(-height // step_y) * step_y
+
+
+def picture_size(layout: Layout, pixel_format: PixelFormat, width: int, height: int) -> tuple[int, int]:
+    """Width and height of the whole picture for views of width × height."""
+    width, height = view_size(layout, pixel_format, width, height)
+    return (width, height) if layout.squeezed else (width * layout.columns, height * layout.rows)
+
+
+def arrange(views: Sequence[list[Plane]], layout: Layout, pixel_format: PixelFormat) -> list[Plane]:
+    """Put views together.
+
+    Args:
+        views: Y, U and V of the left and of the right view; of a single one for layouts of one view.
+        layout: how.
+        pixel_format: of the planes.
+    """
+    height, width = views[0][0].shape
+    size = view_size(layout, pixel_format, width, height)
+    padded = [_squeeze(pad_to(view, pixel_format, *size), layout, pixel_format) for view in views]
+    axis = 1 if layout.columns == 2 else 0
+    return [np.concatenate(planes, axis=axis) for planes in zip(*padded, strict=True)]
+
+
+def _squeeze(view: list[Plane], layout: Layout, pixel_format: PixelFormat) -> list[Plane]:
+    if not layout.squeezed:
+        return view
+    height, width = view[0].shape
+    options = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+    half = from_planes(view, pixel_format).reformat(
+        width // layout.columns, height // layout.rows, interpolation=options
+    )
+    return to_planes(half)

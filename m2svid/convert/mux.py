@@ -1,0 +1,167 @@
+"""Joining pieces into the film, with the sound, subtitles, chapters and attachments of the source."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import Flags, InputContainer, OutputContainer
+
+from m2svid.convert.layouts import Layout
+from m2svid.convert.read import Video
+from m2svid.convert.shots import Survey
+from m2svid.convert.write import ENCODERS, Encoding, read_piece
+from m2svid.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_COPIED = ("audio", "subtitle", "attachment")
+
+
+def check_streams(video: Video, output: Path) -> None:
+    """See before the work begins that the container takes all streams that are to be copied.
+
+    Raises:
+        UserError: it doesn't, or it is not one that this program writes.
+    """
+    if not video.is_container:
+        return
+    with (
+        av.open(str(video.path)) as source,
+        av.open(_probe_name(output), "w", format=_format(output)) as target,
+    ):
+        for stream in _to_copy(source):
+            try:
+                _add_copy(target, stream)
+            except ValueError as error:
+                name = stream.codec_context.name if stream.codec_context else stream.type
+                raise UserError(
+                    f"stream {stream.index} of {video.path} ({stream.type}, {name}) does not fit into "
+                    f"{output.suffix}: name the output .mkv"
+                ) from error
+
+
+def assemble(
+    pieces: Sequence[Path], encoding: Encoding, layout: Layout, video: Video, survey: Survey, output: Path
+) -> None:
+    """Write the film; it appears under its name only when complete.
+
+    Args:
+        pieces: encoded windows in order, together all frames.
+        encoding: with which they were encoded.
+        layout: for the stereo tag.
+        video: the source, whose other streams are copied.
+        survey: times of the frames.
+        output: the film.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    temporary = output.with_name(f".{output.name}.tmp")
+    try:
+        with contextlib.ExitStack() as stack:
+            target = stack.enter_context(av.open(str(temporary), "w", format=_format(output)))
+            target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
+            stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
+            encoding.apply(stream.codec_context)
+            stream.time_base = video.info.time_base
+            if layout.stereo_mode is not None:
+                stream.metadata["stereo_mode"] = layout.stereo_mode
+            packets = _timed(pieces, survey, stream, video.info.time_base)
+            if video.is_container:
+                source = stack.enter_context(av.open(str(video.path)))
+                packets = _merged(packets, _copies(source, target))
+            for packet in packets:
+                target.mux(packet)
+        temporary.replace(output)
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{output} can't be written: {error.strerror}; run the same command again") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _format(output: Path) -> str:
+    return {".mkv": "matroska", ".mov": "mov"}.get(output.suffix.lower(), "mp4")
+
+
+def _probe_name(output: Path) -> str:
+    return str(output)  # never opened: the header is not written
+
+
+def _to_copy(source: InputContainer) -> list[av.stream.Stream]:
+    return [stream for stream in source.streams if stream.type in _COPIED]
+
+
+def _add_copy(target: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
+    copy = target.add_stream_from_template(stream, opaque=True)
+    copy.metadata.update(stream.metadata)
+    copy.disposition = stream.disposition
+    return copy
+
+
+def _copies(source: InputContainer, target: OutputContainer) -> Iterator[av.Packet]:
+    """Set the other streams up now; the packets of the source come when they are asked for."""
+    target.metadata.update(source.metadata)
+    target.set_chapters(source.chapters())
+    copies = {stream.index: _add_copy(target, stream) for stream in _to_copy(source)}
+    read = [stream for stream in _to_copy(source) if stream.type != "attachment"]
+
+    def packets() -> Iterator[av.Packet]:
+        for packet in source.demux(read) if read else ():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                yield packet
+
+    return packets()
+
+
+def _timed(
+    pieces: Sequence[Path], survey: Survey, stream: av.VideoStream, time_base: Fraction
+) -> Iterator[av.Packet]:
+    """The packets with the source's times.
+
+    Decoding times are the sorted presentation times, late by as many frames as the encoder reorders.
+    """
+    delay = max(_reordering(path) for path in pieces)
+    durations = survey.durations()
+    times = survey.times
+    period = max(1, min(durations))
+    first = 0  # frame number of the piece's first picture
+    place = 0
+    for path in pieces:
+        count = 0
+        for packet in read_piece(path):
+            shown = first + packet.order
+            timed = av.Packet(packet.data)
+            timed.pts = times[shown]
+            timed.dts = times[place - delay] if place >= delay else times[0] - (delay - place) * period
+            timed.duration = durations[shown]
+            timed.time_base = time_base
+            timed.is_keyframe = packet.key
+            timed.stream = stream
+            yield timed
+            place, count = place + 1, count + 1
+        first += count
+    if place != len(times):
+        raise RuntimeError(f"{place} encoded pictures for {len(times)} frames")
+
+
+def _reordering(path: Path) -> int:
+    return max(place - packet.order for place, packet in enumerate(read_piece(path)))
+
+
+def _merged(video: Iterator[av.Packet], others: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    """Both by decoding time, so that the muxer need not keep many packets."""
+    pending = next(others, None)
+    for packet in video:
+        while pending is not None and pending.dts * pending.time_base <= packet.dts * packet.time_base:
+            yield pending
+            pending = next(others, None)
+        yield packet
+    while pending is not None:
+        yield pending
+        pending = next(others, None)

@@ -1,0 +1,150 @@
+"""What a user can ask of a conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any, Literal, get_args, get_type_hints
+
+from m2svid.convert.layouts import LayoutName
+from m2svid.convert.report import Mode
+from m2svid.convert.write import CodecName
+from m2svid.depth.files import Kind
+from m2svid.errors import UserError
+
+DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything but the files.
+
+    Args:
+        weights: folder or hub id of an M2SVid model, as `weights import` writes it.
+        refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
+            side, which needs no weights: the plain baseline.
+        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, a folder of pictures, or a
+            depth model of transformers (local folder or hub id, for instance
+            depth-anything/Depth-Anything-V2-Small-hf).
+        depth_kind: what a depth file holds: "inverse" (near is large), "flipped" (near is small), "metric"
+            (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.
+        depth_range: "auto" takes integer files, and floats that fill 0 to 1, as they are, and normalises all
+            else; "shot" normalises every shot to its own near and far.
+        max_disparity: shift of the nearest point between the eyes: below 1 a share of the width, from 1 on
+            pixels. The paper's demo has 0.05.
+        convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
+            out of it. The right view is shifted after refinement; its freed border is black.
+        eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
+        window: frames that the model refines together.
+        overlap: frames that a window takes from the one before.
+        tile: side of the squares into which large frames are cut, px; 0 = whole frames.
+        tile_overlap: px that neighbouring tiles share.
+        num_steps: runs of the network for every window; 1 is what the end-to-end model is made for.
+        noise_aug: level of the noise on the model's input.
+        add_noise: whether that noise is really added, or the model only told of it.
+        seed: of all noise; the same seed gives the same film.
+        blend: "full" takes the model's whole view, "holes" only what it puts into holes.
+        match_color: give the right view the colours of the left one.
+        device: where the models run, for instance cuda, cuda:1 or cpu.
+        dtype: numbers that the model calculates with.
+        layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files).
+        anaglyph: "dubois" has the least ghosting, "color" keeps the primary colours.
+        codec: of the output.
+        crf: constant quality, smaller = better; the codec's own default if not given.
+        preset: the encoder's speed; its own default if not given.
+        bits: 8 or 10 bits a sample; those of the source if not given.
+        cuts: find shots, which depth and windows never cross; False takes the film as one shot.
+        fps: frames per second of a folder of pictures, for instance 24 or 24000/1001.
+        restart: make an output again that exists, or was begun with other settings.
+        progress: "bar", "quiet", or "json": one object a line on standard error.
+    """
+
+    weights: str | None = None
+    refine: Literal["model", "none"] = "model"
+    depth: str | None = None
+    depth_kind: Kind = "auto"
+    depth_range: Literal["auto", "shot"] = "auto"
+    max_disparity: float = 0.05
+    convergence: float = 0.0
+    eyes: Literal["right", "both"] = "right"
+    window: int = 16
+    overlap: int = 3
+    tile: int = 0
+    tile_overlap: int = 128
+    num_steps: int = 1
+    noise_aug: float = 0.02
+    add_noise: bool = True
+    seed: int = 0
+    blend: Literal["full", "holes"] = "full"
+    match_color: bool = False
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    layout: LayoutName = "sbs"
+    anaglyph: Literal["dubois", "color"] = "dubois"
+    codec: CodecName = "h264"
+    crf: int | None = None
+    preset: str | None = None
+    bits: Literal[8, 10] | None = None
+    cuts: bool = True
+    fps: str | None = None
+    restart: bool = False
+    progress: Mode = "bar"
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            allowed = get_args(hint)
+            if getattr(hint, "__origin__", None) is Literal and getattr(self, name) not in allowed:
+                given = getattr(self, name)
+                raise UserError(f"{_flag(name)} must be one of {', '.join(map(str, allowed))}, not {given!r}")
+        _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
+        _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
+        _require(self.window >= 1, "window", "at least 1", self.window)
+        _require(0 <= self.overlap < self.window, "overlap", "from 0 to less than --window", self.overlap)
+        _require(self.tile >= 0 and self.tile % 64 == 0, "tile", "a multiple of 64 px, or 0", self.tile)
+        fits = self.tile_overlap % 8 == 0 and 0 <= self.tile_overlap < (self.tile or 1 << 30)
+        _require(fits, "tile_overlap", "a multiple of 8 px, smaller than --tile", self.tile_overlap)
+        _require(self.noise_aug >= 0, "noise_aug", "at least 0", self.noise_aug)
+        if self.refine == "model" and self.weights is None:
+            raise UserError(
+                "--weights is missing: name a folder that `python -m m2svid weights import` made from the "
+                "released weights, or give --refine none to fill holes without a model"
+            )
+        if self.depth is None:
+            raise UserError(
+                "--depth is missing: give a depth file, or name a model of transformers to be used, and "
+                f"downloaded if it is not there yet: --depth {DEFAULT_DEPTH}"
+            )
+
+    @property
+    def rate(self) -> Fraction | None:
+        """`fps` as a number."""
+        try:
+            return None if self.fps is None else Fraction(self.fps)
+        except (ValueError, ZeroDivisionError) as error:
+            raise UserError(
+                f"--fps must be a number or a fraction such as 24000/1001, not {self.fps!r}"
+            ) from error
+
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on: all but how the run is watched and where it computes."""
+        aside = {"restart", "progress", "device"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
+
+    def disparity_px(self, width: int) -> float:
+        """Largest disparity in pixels of a film of this width.
+
+        Raises:
+            UserError: it is more than half of the width.
+        """
+        pixels = self.max_disparity * width if self.max_disparity < 1 else self.max_disparity
+        _require(pixels <= width / 2, "max_disparity", f"at most half of the width, {width / 2:g} px", pixels)
+        return pixels
+
+
+def _require(valid: bool, name: str, allowed: str, value: object) -> None:
+    if not valid:
+        raise UserError(f"{_flag(name)} must be {allowed}, not {value}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name

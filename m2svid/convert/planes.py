@@ -1,0 +1,115 @@
+"""Pixels of video frames as arrays, so that views can be put side by side without touching their values.
+
+Shapes: H W pixels of a view; the chroma planes are smaller where the format subsamples them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Interpolation
+from numpy.typing import NDArray
+
+Plane = NDArray[np.uint8] | NDArray[np.uint16]
+
+# One kind of conversion everywhere: exact rounding and the same result on every machine.
+QUALITY = (
+    Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+)
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """Planar YUV of one kind.
+
+    Attributes:
+        chroma: "420" halves the chroma planes both ways, "422" horizontally, "444" not.
+        bits: bits a sample.
+    """
+
+    chroma: Literal["420", "422", "444"]
+    bits: Literal[8, 10]
+
+    @property
+    def name(self) -> str:
+        """FFmpeg's name, e.g. `yuv420p10le`."""
+        return f"yuv{self.chroma}p" + ("10le" if self.bits == 10 else "")
+
+    @property
+    def step(self) -> tuple[int, int]:
+        """Columns and rows that share one chroma sample: (2, 2) for 4:2:0."""
+        return (1 if self.chroma == "444" else 2, 2 if self.chroma == "420" else 1)
+
+    @classmethod
+    def nearest(cls, pix_fmt: str) -> PixelFormat:
+        """The kind that holds a decoded `pix_fmt` with the least change: no change for 8 and 10 bit YUV."""
+        fmt = av.VideoFormat(pix_fmt)
+        depth = max(component.bits for component in fmt.components)
+        subsampling = (16 // fmt.chroma_width(16), 16 // fmt.chroma_height(16))
+        gray = len(fmt.components) < 3
+        chroma = "420" if gray else {(2, 2): "420", (2, 1): "422"}.get(subsampling, "444")
+        return cls(chroma, 8 if depth <= 8 else 10)
+
+
+def to_planes(frame: av.VideoFrame) -> list[Plane]:
+    """The Y, U and V planes of a planar YUV frame, without the padding of its rows; copies."""
+    dtype = np.uint8 if frame.format.components[0].bits == 8 else np.dtype("<u2")
+    planes = []
+    for plane in frame.planes:
+        rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
+        planes.append(rows[:, : plane.width].copy())
+    return planes
+
+
+def from_planes(planes: Sequence[Plane], pixel_format: PixelFormat) -> av.VideoFrame:
+    """A frame that holds the planes as they are."""
+    height, width = planes[0].shape
+    frame = av.VideoFrame(width, height, pixel_format.name)
+    for plane, values in zip(frame.planes, planes, strict=True):
+        rows = np.frombuffer(plane, values.dtype).reshape(plane.height, plane.line_size // values.itemsize)
+        rows[:, : plane.width] = values
+    return frame
+
+
+def rgb_to_planes(
+    rgb: NDArray[np.uint8] | NDArray[np.uint16],
+    pixel_format: PixelFormat,
+    matrix: int,
+    color_range: ColorRange,
+) -> list[Plane]:
+    """Planes of an RGB picture.
+
+    Args:
+        rgb: (H, W, 3), uint8 or uint16 of full scale.
+        pixel_format: what the planes are to be.
+        matrix: swscale's number of the YUV matrix (`av.video.reformatter.Colorspace`).
+        color_range: of the planes.
+    """
+    frame = av.VideoFrame.from_ndarray(
+        np.ascontiguousarray(rgb), "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
+    )
+    frame.color_range = ColorRange.JPEG
+    converted = frame.reformat(
+        format=pixel_format.name,
+        dst_colorspace=matrix,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=color_range,
+        interpolation=QUALITY,
+    )
+    return to_planes(converted)
+
+
+def pad_to(planes: Sequence[Plane], pixel_format: PixelFormat, width: int, height: int) -> list[Plane]:
+    """The planes of a view grown to width × height luma samples by repeating the last column and row."""
+    step_x, step_y = pixel_format.step
+    sizes = [(height, width)] + [(-(-height // step_y), -(-width // step_x))] * 2
+    return [
+        np.pad(plane, ((0, rows - plane.shape[0]), (0, columns - plane.shape[1])), mode="edge")
+        if plane.shape != (rows, columns)
+        else plane
+        for plane, (rows, columns) in zip(planes, sizes, strict=True)
+    ]

@@ -1,0 +1,123 @@
+"""The work folder beside an output: what is finished, and with which settings it was made."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2svid.convert.write import save_arrays
+from m2svid.errors import UserError
+
+Settings = Mapping[str, Any]
+
+
+class WorkFolder:
+    """Pieces of an unfinished output; used as a context, which keeps a second run out.
+
+    Args:
+        output: the file that is being made; the folder lies beside it.
+        settings: everything that the pieces depend on, as JSON.
+        restart: throw pieces away that were made with other settings, instead of refusing.
+
+    Raises:
+        UserError: the settings differ from those of the pieces, or another run is at work.
+    """
+
+    def __init__(self, output: Path, settings: Settings, restart: bool = False) -> None:
+        self.path = output.with_name(f"{output.name}.work")
+        self._settings = json.loads(json.dumps(settings))
+        self._restart = restart
+
+    def __enter__(self) -> WorkFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the folder {self.path} can't be made: {error.strerror}") from error
+        self._lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._check_settings()
+        except BlockingIOError as error:
+            self._lock.close()
+            raise UserError(f"another run is working in {self.path}: wait for it, or stop it") from error
+        except UserError:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def remove(self) -> None:
+        """The output is complete: throw the pieces away."""
+        shutil.rmtree(self.path)
+
+    def file(self, *parts: str) -> Path:
+        """Path of a file in the folder, its own folder made."""
+        path = self.path.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def load_json(self, name: str) -> Any | None:
+        """A record kept with `save_json`, or None."""
+        path = self.path / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def save_json(self, name: str, value: Any) -> None:
+        """Keep a record; it is whole or not there."""
+        temporary = self.path / f"{name}.tmp"
+        try:
+            temporary.write_text(json.dumps(value, indent=1))
+            temporary.replace(self.path / name)
+        except OSError as error:
+            raise UserError(f"{self.path / name} can't be written: {error.strerror}") from error
+
+    def save_tail(self, window: int, frames: np.ndarray) -> None:
+        """Keep the frames that the next window is to know."""
+        save_arrays(self._tail(window), frames=frames)
+
+    def load_tail(self, window: int) -> np.ndarray:
+        with np.load(self._tail(window)) as kept:
+            return kept["frames"]
+
+    def drop_tail(self, window: int) -> None:
+        self._tail(window).unlink(missing_ok=True)
+
+    def _tail(self, window: int) -> Path:
+        return self.file("tail", f"{window:06d}.npz")
+
+    def _check_settings(self) -> None:
+        known = self.load_json("settings.json")
+        changed = [] if known is None else _changes(known, self._settings)
+        if changed and not self._restart:
+            raise UserError(
+                f"{self.path} holds unfinished work with other settings ({'; '.join(changed)}): "
+                "repeat those to continue it, or give --restart to throw it away"
+            )
+        if changed or (self._restart and known is not None):
+            for entry in self.path.iterdir():
+                if entry.name != "lock":
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self.save_json("settings.json", self._settings)
+
+
+def _changes(old: Settings, new: Settings) -> list[str]:
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names]
+
+
+def file_stamp(path: Path) -> dict[str, Any]:
+    """What tells that a file or folder is still the same: its name, and sizes and times of its files."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [file.stat() for file in files if file.is_file()]
+    return {
+        "path": str(path.resolve()),
+        "bytes": sum(stat.st_size for stat in stats),
+        "modified": max((stat.st_mtime_ns for stat in stats), default=0),
+    }

@@ -1,0 +1,81 @@
+"""Windows over time: how a shot of any length is cut into the clips that a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from m2svid.convert.shots import Shot
+from m2svid.errors import UserError
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames `start` to `stop` (excluded) that are refined together, never across a cut.
+
+    The first `known` of them were made by the window before and are given to the model as known right
+    frames (paper, Appendix E). Over the last `fade` of those, the window's own frames are faded in.
+
+    Attributes:
+        index: number of the window in the film.
+        shot: number of its shot.
+        start: number of its first frame in the film.
+        stop: number of the frame after its last.
+        known: frames that the window before has made.
+        fade: how many of them are cross-faded.
+        emit_stop: the window delivers the frames from `emit_start` to here (excluded); those after are
+            still to be cross-faded.
+    """
+
+    index: int
+    shot: int
+    start: int
+    stop: int
+    known: int
+    fade: int
+    emit_stop: int
+
+    @property
+    def emit_start(self) -> int:
+        return self.start + self.known - self.fade
+
+    @property
+    def num_frames(self) -> int:
+        return self.stop - self.start
+
+
+def plan(shots: Sequence[Shot], length: int, overlap: int) -> list[Window]:
+    """Cut shots into windows.
+
+    All windows have `length` frames, but for shots that are shorter. The last window of a shot begins
+    early enough to be full: it knows more frames from the window before, and fades only over `overlap`.
+
+    Args:
+        shots: in order.
+        length: frames a window.
+        overlap: frames that neighbouring windows of a shot share.
+
+    Raises:
+        UserError: no frame would be left for a window to add.
+    """
+    if not 0 <= overlap < length:
+        raise UserError(f"--overlap must be from 0 to --window - 1 = {length - 1}, not {overlap}")
+    windows: list[Window] = []
+    for shot in shots:
+        bounds = _bounds(shot, length, overlap)
+        for place, (start, stop) in enumerate(bounds):
+            known = bounds[place - 1][1] - start if place else 0
+            last = place == len(bounds) - 1
+            emit_stop = stop if last else stop - min(overlap, stop - bounds[place + 1][0])
+            windows.append(
+                Window(len(windows), shot.index, start, stop, known, min(overlap, known), emit_stop)
+            )
+    return windows
+
+
+def _bounds(shot: Shot, length: int, overlap: int) -> list[tuple[int, int]]:
+    bounds = [(shot.start, min(shot.start + length, shot.stop))]
+    while bounds[-1][1] < shot.stop:
+        stop = min(bounds[-1][1] - overlap + length, shot.stop)
+        bounds.append((stop - length, stop))
+    return bounds

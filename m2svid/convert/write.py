@@ -1,0 +1,177 @@
+"""Encoding: the pictures of one window become a piece, a file of finished packets.
+
+A piece can be decoded on its own, so pieces made at different times join into one film without being
+encoded again: a film that is continued after an interruption equals one that never was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.codec.context import Flags
+
+from m2svid.convert.planes import PixelFormat, Plane, from_planes
+from m2svid.convert.read import Color
+from m2svid.errors import UserError
+
+CodecName = Literal["h264", "h265", "av1", "prores", "ffv1"]
+ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
+CRF = {"h264": 18, "h265": 20, "av1": 25}
+PRESETS = {"h264": "medium", "h265": "medium", "av1": "8"}
+CONTAINERS = {
+    "h264": {".mp4", ".m4v", ".mov", ".mkv"},
+    "h265": {".mp4", ".m4v", ".mov", ".mkv"},
+    "av1": {".mp4", ".mkv"},
+    "prores": {".mov", ".mkv"},
+    "ffv1": {".mkv"},
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are encoded.
+
+    Attributes:
+        codec: h264, h265, av1, prores or ffv1.
+        pixel_format: of the encoded pictures.
+        width: of a picture, px.
+        height: likewise.
+        rate: frames per second on average.
+        color: tags to write.
+        aspect: width of a pixel over its height.
+        crf: constant quality, smaller = better; None for prores and ffv1, which have none.
+        preset: the encoder's speed; None likewise.
+        packing: H.264 frame packing arrangement to announce.
+    """
+
+    codec: CodecName
+    pixel_format: PixelFormat
+    width: int
+    height: int
+    rate: Fraction
+    color: Color
+    aspect: Fraction
+    crf: int | None
+    preset: str | None
+    packing: int | None = None
+
+    def options(self) -> dict[str, str]:
+        """Options of the encoder, as FFmpeg names them."""
+        options = {}
+        if self.crf is not None:
+            options["crf"] = str(self.crf)
+        if self.preset is not None:
+            options["preset"] = self.preset
+        if self.codec == "h264" and self.packing is not None:
+            options["x264-params"] = f"frame-packing={self.packing}"
+        if self.codec == "h265":
+            options["x265-params"] = "log-level=error"
+        if self.codec == "prores":
+            options["profile"] = "hq" if self.pixel_format.chroma == "422" else "4444"
+        return options
+
+    def apply(self, target: av.VideoStream | av.VideoCodecContext) -> None:
+        """Set up an encoder or an output stream."""
+        target.width, target.height = self.width, self.height
+        target.pix_fmt = self.pixel_format.name
+        target.time_base = 1 / self.rate
+        target.framerate = self.rate
+        target.sample_aspect_ratio = self.aspect
+        target.color_range = self.color.range
+        target.color_primaries = self.color.primaries
+        target.color_trc = self.color.transfer
+        target.colorspace = self.color.matrix
+        target.options = self.options()
+        if self.codec == "h265":
+            target.codec_tag = "hvc1"
+
+
+def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> PixelFormat:
+    """What a codec stores: 4:2:0 for players, 4:2:2 for ProRes, the source's for FFV1; the source's bits."""
+    depth = bits or source.bits
+    if codec == "prores":
+        return PixelFormat("444" if source.chroma == "444" else "422", 10)
+    return PixelFormat(source.chroma if codec == "ffv1" else "420", depth)
+
+
+def check_codec(codec: CodecName) -> None:
+    """Raises a UserError where this PyAV has no encoder for the codec."""
+    if ENCODERS[codec] not in av.codecs_available:
+        raise UserError(
+            f"--codec {codec} needs the encoder {ENCODERS[codec]}, which this PyAV was built without"
+        )
+
+
+def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> None:
+    """Encode pictures into a piece; it appears under its name only when complete.
+
+    Args:
+        pictures: Y, U and V of every picture, in order.
+        encoding: how.
+        path: the piece.
+    """
+    encoder = av.CodecContext.create(ENCODERS[encoding.codec], "w")
+    encoding.apply(encoder)
+    encoder.flags |= Flags.global_header
+    packets = [packet for frame in _frames(pictures, encoding) for packet in encoder.encode(frame)]
+    blobs = [bytes(packet) for packet in packets]
+    save_arrays(
+        path,
+        order=np.array([packet.pts for packet in packets], np.int64),
+        key=np.array([packet.is_keyframe for packet in packets]),
+        size=np.array([len(blob) for blob in blobs], np.int64),
+        data=np.frombuffer(b"".join(blobs), np.uint8),
+    )
+
+
+def _frames(pictures: Iterable[list[Plane]], encoding: Encoding) -> Iterator[av.VideoFrame | None]:
+    for index, planes in enumerate(pictures):
+        frame = from_planes(planes, encoding.pixel_format)
+        frame.pts, frame.time_base = index, 1 / encoding.rate
+        frame.color_range, frame.colorspace = encoding.color.range, encoding.color.matrix
+        frame.color_primaries, frame.color_trc = encoding.color.primaries, encoding.color.transfer
+        yield frame
+    yield None  # flushes the encoder
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One encoded picture; `order` is its place in the piece as shown."""
+
+    order: int
+    key: bool
+    data: bytes
+
+
+def read_piece(path: Path) -> Iterator[Packet]:
+    """The packets of a piece in decoding order."""
+    with np.load(path) as piece:
+        order, key, size, data = (piece[name] for name in ("order", "key", "size", "data"))
+    start = 0
+    for place, length in enumerate(size.tolist()):
+        yield Packet(int(order[place]), bool(key[place]), data[start : start + length].tobytes())
+        start += length
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an npz that is either whole and on the disk or not there.
+
+    Raises:
+        UserError: it can't be written, for instance because the disk is full.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}; what is done so far is kept") from error

@@ -1,0 +1,1 @@
+"""Depth of films: estimators and files behind one protocol."""

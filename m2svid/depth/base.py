@@ -1,0 +1,63 @@
+"""What a source of depth is.
+
+Shapes: T frames, H W pixels of the film, h w of the depth maps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2svid.errors import UserError
+
+
+class DepthEstimator(ABC):
+    """Frames in, inverse depth out: large values are near.
+
+    Attributes:
+        relative: True where the values of a shot have no fixed scale and are to be normalised over it;
+            False where they lie in [0, 1] and are meant as they are.
+        num_frames: how many frames the source knows, or None for one that takes any film.
+        description: one line for the user.
+    """
+
+    relative: bool
+    num_frames: int | None = None
+    description: str
+
+    @abstractmethod
+    def __call__(self, frames: Sequence[NDArray[Any]], first: int) -> NDArray[np.float32]:
+        """Inverse depth (T, h, w) of some frames of a shot.
+
+        Args:
+            frames: T of (H, W, 3) RGB; uint8 for those that look at them.
+            first: number of the first of them in the film; grows from call to call.
+
+        Raises:
+            UserError: the depth can't be read or does not belong to the film.
+        """
+
+    def check(self, num_frames: int, width: int, height: int) -> None:
+        """Raises a UserError where the depth can't belong to a film of this length and size."""
+        if self.num_frames is not None and self.num_frames != num_frames:
+            raise UserError(
+                f"the depth ({self.description}) has {self.num_frames} frames, the film {num_frames}: "
+                "they must be of the same length"
+            )
+
+
+def check_shape(maps: NDArray[np.float32], frames: Sequence[NDArray[Any]], name: str) -> None:
+    """Depth may be smaller or larger than the film, but not of another shape.
+
+    Raises:
+        UserError: its sides are in another proportion.
+    """
+    height, width = frames[0].shape[:2]
+    h, w = maps.shape[1:3]
+    slack = max(width / w, height / h)  # the depth's own rounding, in pixels of the film
+    if abs(width * h / w - height) > slack + 0.01 * height:
+        raise UserError(f"{name} is {w}×{h}, which is not the shape of the film, {width}×{height}")

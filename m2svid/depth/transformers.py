@@ -1,0 +1,70 @@
+"""Depth by any single-image depth model of the transformers library (Depth Anything V2 and others).
+
+Shapes: T frames, H W pixels, h w of the depth maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
+from m2svid.depth.base import DepthEstimator
+from m2svid.errors import UserError
+
+# Models whose output is distance; all others give inverse depth up to scale and shift.
+_METRIC = ("metric", "zoedepth", "depth_pro", "glpn")
+
+
+class TransformersDepth(DepthEstimator):
+    """One frame at a time; the normalisation over the shot takes care of its scale.
+
+    Args:
+        model: local folder or hub id, for instance `depth-anything/Depth-Anything-V2-Small-hf`.
+        device: where it runs.
+        batch_size: frames at a time.
+
+    Raises:
+        UserError: the model can't be had, or is no depth model.
+    """
+
+    relative = True
+
+    def __init__(self, model: str, device: torch.device | str = "cpu", batch_size: int = 4) -> None:
+        try:
+            self._processor = AutoImageProcessor.from_pretrained(model)
+            self._model = AutoModelForDepthEstimation.from_pretrained(model).to(device).eval()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"--depth {model} is neither a depth file nor a depth model that can be loaded "
+                f"({str(error).splitlines()[0]}); give a file, the folder of a transformers model, or its id"
+            ) from error
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+        self._metric = self._gives_distance(model)
+        near = "distance, inverted" if self._metric else "near is large"
+        self.description = f"{model} ({self._model.config.model_type}), {near}, normalised per shot"
+
+    @torch.inference_mode()
+    def __call__(self, frames: Sequence[NDArray[np.uint8]], first: int) -> NDArray[np.float32]:
+        parts = [
+            self._predict(frames[at : at + self._batch_size])
+            for at in range(0, len(frames), self._batch_size)
+        ]
+        depth = np.concatenate(parts)
+        return 1 / depth.clip(min=1e-3) if self._metric else depth
+
+    def _predict(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        inputs = self._processor(images=list(frames), return_tensors="pt").to(self._device)
+        return self._model(**inputs).predicted_depth.float().cpu().numpy()
+
+    def _gives_distance(self, model: str) -> bool:
+        config = self._model.config
+        declared = getattr(config, "depth_estimation_type", None)
+        if declared is not None:
+            return declared == "metric"
+        return any(word in f"{config.model_type} {Path(model).name}".lower() for word in _METRIC)
