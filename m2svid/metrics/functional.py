@@ -64,7 +64,7 @@ def ms_ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Te
             f"Frames of {width}×{height} pixels are too small for MS-SSIM, whose {len(SCALE_WEIGHTS)} scales "
             f"need {SMALLEST_SIDE} pixels a side: leave `ms_ssim` out of `metrics`"
         )
-    x, y = (video.float().movedim(-3, -4) for video in (prediction, truth))  # B C T H W
+    x, y = (video.float().movedim(-3, -4).contiguous() for video in (prediction, truth))  # B C T H W
     weight = None if mask is None else mask.float().movedim(-3, -4)  # ... B 1 T H W
     result = x.new_ones(())
     for scale, exponent in enumerate(SCALE_WEIGHTS):
@@ -97,12 +97,18 @@ def lpips(perceptual: Perceptual, prediction: Tensor, truth: Tensor, mask: Tenso
 
 
 def _ssim_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Luminance and contrast-structure maps: SSIM is their product."""
-    mean_x, mean_y = _smooth(x), _smooth(y)
-    variances = _smooth(x * x) - mean_x**2 + _smooth(y * y) - mean_y**2
-    covariance = _smooth(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
-    return luminance, (2 * covariance + C2) / (variances + C2)
+    """Luminance and contrast-structure maps: SSIM is their product.
+
+    Written with x+y and x-y, as 2(E[x]² + E[y]²) = E[x+y]² + E[x-y]² and 4·E[x]·E[y] = E[x+y]² - E[x-y]²,
+    and so for the variances: fewer windows than the usual form, and exact in float32 where x = y.
+    """
+    total, difference = x + y, x - y
+    square_total, square_difference = _smooth(total).square(), _smooth(difference).square()
+    var_total = _smooth(total.square()) - square_total
+    var_difference = _smooth(difference.square()) - square_difference
+    luminance = (square_total - square_difference + 2 * C1) / (square_total + square_difference + 2 * C1)
+    contrast = (var_total - var_difference + 2 * C2) / (var_total + var_difference + 2 * C2)
+    return luminance, contrast
 
 
 def _weighted_mean(similarity: Tensor, weight: Tensor | None) -> Tensor:
@@ -139,8 +145,5 @@ def _halve(video: Tensor, count_padding: bool = True) -> Tensor:
     step = (min(T, 2), 2, 2)
     padding = [size % stride for size, stride in zip((T, H, W), step, strict=True)]
     volumes = video.reshape(-1, 1, T, H, W)
-    return (
-        F.avg_pool3d(volumes, step, padding=padding, count_include_pad=count_padding)
-        .unflatten(0, batch)
-        .squeeze(-4)
-    )
+    halved = F.avg_pool3d(volumes, step, padding=padding, count_include_pad=count_padding)
+    return halved.view(*batch, *halved.shape[-3:])
