@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.model.unet import ConditionedUNet
+from m2svid.warping.mask import mask_latent
 
 InputName = Literal["left", "warped", "mask", "video"]
 
@@ -39,16 +40,19 @@ class Condition:
 
 
 class Conditioning:
-    """The list of inputs that are concatenated to the noisy latent, in this order.
+    """What M2SVid sees; models that make mask, embeddings or fps in another way override that method.
 
     Args:
-        inputs: `left` and `warped`, the encoded views; `mask`, the hole mask; `video`, the encoded input of a
-            model that has one view only. M2SVid: left, warped, mask. Without the left view (Table 4) and
+        inputs: what is concatenated to the noisy latent, in this order. `left` and `warped`, the encoded
+            views; `mask`, the hole mask; `video`, the encoded input of a model that has one view only.
+            M2SVid: left, warped, mask. Without the left view (Table 4) and
             StereoCrafter: warped, mask. DepthCrafter: video.
 
     Raises:
         UserError: for an empty list, an unknown or a repeated name.
     """
+
+    family = "m2svid"
 
     def __init__(self, inputs: Sequence[InputName] = ("left", "warped", "mask")) -> None:
         inputs = tuple(inputs)
@@ -71,6 +75,18 @@ class Conditioning:
     def view(self, name: InputName, batch: StereoBatch) -> Tensor:
         """The video of an input, (B, T, 3, H, W) in [0, 1]; `video` is the left view, the only one there."""
         return batch.warped if name == "warped" else batch.left
+
+    def mask(self, batch: StereoBatch, size: tuple[int, int]) -> Tensor:
+        """(B, T, 1, h, w) hole mask at latent size (h, w), > 0 = disoccluded."""
+        return mask_latent(batch.hole, size, batch.replaced)
+
+    def context(self, batch: StereoBatch, image_encoder: nn.Module) -> Tensor:
+        """(B, T, 1, D) embeddings of the frames for cross-attention: the left view's."""
+        return image_encoder(batch.left)
+
+    def fps(self, batch: StereoBatch) -> Tensor:
+        """(B,) frames per second that the U-Net is told."""
+        return batch.fps
 
 
 @torch.no_grad()

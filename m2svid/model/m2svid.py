@@ -7,6 +7,9 @@ factor.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
@@ -17,10 +20,11 @@ from m2svid.errors import UserError
 from m2svid.model import denoiser
 from m2svid.model.conditioning import MOTION_BUCKET_ID, Condition, Conditioning
 from m2svid.model.image_encoder import ImageEncoder, NoImageEncoder
+from m2svid.model.refine import refine
 from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
+from m2svid.model.usage import Usage
 from m2svid.model.vae import VideoAutoencoder
-from m2svid.warping.mask import mask_latent
 
 
 class M2SVid(nn.Module):
@@ -32,6 +36,7 @@ class M2SVid(nn.Module):
         image_encoder: frozen encoder of the left view's frames.
         conditioning: what the U-Net sees beside the noisy latent.
         attention: which tokens its spatial attention sees; may be exchanged at any time.
+        usage: how the model is run; None = as M2SVid.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class M2SVid(nn.Module):
         image_encoder: ImageEncoder | NoImageEncoder,
         conditioning: Conditioning,
         attention: AttentionStrategy,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__()
         expected = conditioning.in_channels(vae.latent_channels)
@@ -54,6 +60,7 @@ class M2SVid(nn.Module):
         self.image_encoder = image_encoder
         self.conditioning = conditioning
         self.attention = attention
+        self.usage = usage or Usage()
 
     @property
     def size_multiple(self) -> int:
@@ -89,7 +96,7 @@ class M2SVid(nn.Module):
             raise UserError(f"noise_aug={noise_aug} is a noise level and can't be negative")
 
         H, W = batch.left.shape[-2:]
-        mask = mask_latent(batch.hole, (H // self.vae.downscale, W // self.vae.downscale), batch.replaced)
+        mask = self.conditioning.mask(batch, (H // self.vae.downscale, W // self.vae.downscale))
         channels = []
         for name in self.conditioning.inputs:
             if name == "mask":
@@ -100,8 +107,9 @@ class M2SVid(nn.Module):
                 noise = randn_tensor(view.shape, generator=generator, device=view.device)
                 view = view + level.view(-1, 1, 1, 1, 1) * noise
             channels.append(self.vae.encode(view).float())
-        time_ids = torch.stack([batch.fps.float(), torch.full_like(level, MOTION_BUCKET_ID), level], dim=1)
-        context = self.image_encoder(batch.left).float()
+        fps = self.conditioning.fps(batch).float()
+        time_ids = torch.stack([fps, torch.full_like(level, MOTION_BUCKET_ID), level], dim=1)
+        context = self.conditioning.context(batch, self.image_encoder).float()
         return Condition(torch.cat(channels, dim=2), context, time_ids, mask)
 
     def denoise(
@@ -161,6 +169,64 @@ class M2SVid(nn.Module):
 
         z = sampler(denoise, (B, T, self.vae.latent_channels, h, w), condition.mask.device, generator)
         return (self.decode(z).float() / 2 + 0.5).clamp(0, 1)
+
+    def refine(
+        self,
+        left: Tensor,
+        warped: Tensor,
+        hole: Tensor,
+        fps: float,
+        num_steps: int | None = None,
+        noise_aug: float | None = None,
+        add_noise: bool = True,
+        seed: int = 0,
+        replaced: Tensor | None = None,
+    ) -> Tensor:
+        """The right view of one clip of any size, (T, 3, H, W) float32 in [0, 1], on the device of `left`.
+
+        The hole is closed and the warped view blackened inside; sizes that are no multiple of `size_multiple`
+        are padded by repeating the border, then cropped. The VAE decodes `vae.decode_chunk` frames at a time.
+
+        Args:
+            left: (T, 3, H, W) left view, float in [0, 1] or uint8; T at most `usage.window`.
+            warped: (T, 3, H, W) left view warped to the right eye, float in [0, 1] or uint8.
+            hole: (T, 1, H, W) bool, True = no source pixel landed there, as `warp` gives it.
+            fps: frames per second.
+            num_steps: steps of the sampler; None = the model's, 1 for M2SVid.
+            noise_aug: level of the conditioning noise; None = the model's, 0.02 for M2SVid.
+            add_noise: False keeps the conditioning's pixels clean; the model is told `noise_aug`
+                nevertheless.
+            seed: of all noise; the same seed gives the same result.
+            replaced: (T,) bool, frames of `warped` that are known right frames; None = no frame.
+
+        Raises:
+            UserError: a shape or type is wrong, or there are more frames than the model takes.
+        """
+        return refine(
+            self,
+            left,
+            warped,
+            hole,
+            fps,
+            num_steps,
+            noise_aug,
+            add_noise=add_noise,
+            seed=seed,
+            replaced=replaced,
+        )
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **options: Any) -> M2SVid:
+        """The model of any known weights; `path` and options as for `weights.loading.load_model`."""
+        from m2svid.model.weights.loading import load_model  # knows this class
+
+        return load_model(path, **options)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the folder that `from_pretrained` takes. Raises UserError where it exists."""
+        from m2svid.model.weights.loading import save_model
+
+        save_model(self, folder)
 
     def _check_size(self, batch: StereoBatch) -> None:
         H, W = batch.left.shape[-2:]

@@ -13,6 +13,7 @@ from torch import Tensor
 from m2svid.errors import UserError
 
 Start = Literal["zero", "noise"]
+Spacing = Literal["trailing", "full"]
 
 
 class Sampler:
@@ -24,6 +25,8 @@ class Sampler:
         sigma_min: smallest noise level of the spacing.
         sigma_max: first noise level.
         rho: curvature of the spacing.
+        spacing: "trailing" leaves out σ_min, which would be the last level; "full" ends with it, as
+            diffusers.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Sampler:
         sigma_min: float = 0.002,
         sigma_max: float = 700.0,
         rho: float = 7.0,
+        spacing: Spacing = "trailing",
     ) -> None:
         if num_steps < 1:
             raise UserError(f"num_steps={num_steps} must be at least 1")
@@ -42,15 +46,19 @@ class Sampler:
             raise UserError(f"sigma_min={sigma_min} must lie between 0 and sigma_max={sigma_max}")
         if rho <= 0:
             raise UserError(f"rho={rho} must be greater than 0")
+        if spacing not in get_args(Spacing):
+            raise UserError(f"spacing={spacing!r} must be one of {', '.join(get_args(Spacing))}")
         self.num_steps = num_steps
         self.start = start
         self.sigma_min = sigma_min
         self.sigma_max = sigma_max
         self.rho = rho
+        self.spacing = spacing
 
     def sigmas(self) -> Tensor:
-        """(num_steps + 1,) float32 noise levels from σ_max down; "trailing": σ_min is left out, 0 is last."""
-        u = torch.linspace(0, 1, self.num_steps + 1, dtype=torch.float64)[:-1]
+        """(num_steps + 1,) float32 noise levels from σ_max down; 0 ends them."""
+        points = self.num_steps + 1 if self.spacing == "trailing" else self.num_steps
+        u = torch.linspace(0, 1, points, dtype=torch.float64)[: self.num_steps]
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         levels = (high + u * (low - high)) ** self.rho
         return torch.cat([levels, levels.new_zeros(1)]).float()

@@ -6,16 +6,14 @@ The published M2SVid files and SVD's `svd_xt.safetensors` have the sgm names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from torch import Tensor
 
 from m2svid.errors import UserError
 from m2svid.model.weights.check import MismatchError, check
+from m2svid.model.weights.components import Component, Part, Parts, shapes_of, tensor_shapes
 from m2svid.model.weights.names import (
     CLIP,
     FIRST_STAGE,
@@ -29,7 +27,6 @@ from m2svid.model.weights.names import (
 )
 from m2svid.model.weights.sizes import Shapes, clip_config, unet_config, vae_config
 
-Component = Literal["unet", "vae", "image_encoder"]
 Layout = dict[str, tuple[Source, tuple[int, ...]]]
 """Name in a component's module -> (source in an sgm file, shape in the module)."""
 
@@ -39,33 +36,7 @@ LEFTOVERS = (
     f"{FIRST_STAGE}encoder.",
     WARPED_ENCODER,
 )
-"""SVD's image autoencoder again: embedder 5 repeats 3; the first stage's encoder is 3's and its quant_conv."""
-
-
-@dataclass
-class Part:
-    """One component: its constructor's arguments and its state dict (names of diffusers or transformers)."""
-
-    config: dict[str, Any]
-    state: dict[str, Tensor]
-
-
-@dataclass
-class Parts:
-    """The components of one model."""
-
-    unet: Part
-    vae: Part
-    image_encoder: Part
-
-
-def build(component: Component, config: Mapping[str, Any]) -> nn.Module:
-    """The diffusers or transformers module of a component (costs no memory under `torch.device("meta")`)."""
-    if component == "unet":
-        return UNetSpatioTemporalConditionModel(**config)
-    if component == "vae":
-        return AutoencoderKLTemporalDecoder(**config)
-    return CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+"""SVD's image autoencoder again: embedder 5 repeats 3; the first stage's encoder is 3's with quant_conv."""
 
 
 _SOURCES: dict[Component, Callable[[str, Mapping[str, Any]], Source]] = {
@@ -77,10 +48,8 @@ _SOURCES: dict[Component, Callable[[str, Mapping[str, Any]], Source]] = {
 
 def layout(component: Component, config: Mapping[str, Any]) -> Layout:
     """Where every tensor of a component stands in an sgm file."""
-    with torch.device("meta"):
-        tensors = build(component, config).state_dict()
     find = _SOURCES[component]
-    return {name: (find(name, config), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return {name: (find(name, config), shape) for name, shape in tensor_shapes(component, config).items()}
 
 
 def to_diffusers(
@@ -104,7 +73,7 @@ def to_diffusers(
         MismatchError: keys are missing, unexpected or wrongly shaped.
         UserError: the two conditioning encoders differ, or a head count does not fit.
     """
-    shapes = _shapes(state)
+    shapes = shapes_of(state)
     try:
         configs = sgm_configs(shapes, head_channels, clip_heads)
     except KeyError as error:
@@ -150,18 +119,14 @@ def _check_second_encoder(source: str, state: Mapping[str, Tensor]) -> None:
         return
     twins = {key: key.replace(LEFT_ENCODER, WARPED_ENCODER) for key in state if key.startswith(LEFT_ENCODER)}
     twins = {key: twin for key, twin in twins.items() if twin.startswith(used)}
-    shapes = _shapes(state)
+    shapes = shapes_of(state)
     check(source, {twin: shapes[key] for key, twin in twins.items()}, shapes, ignored=lambda key: True)
     for key, twin in twins.items():
         if not torch.equal(state[key], state[twin]):
             raise UserError(
-                f"{source} holds two different conditioning encoders ({key} is not {twin}), but the model has "
-                "one; such weights cannot be represented."
+                f"{source} holds two different conditioning encoders ({key} is not {twin}), but the model "
+                "has one; such weights cannot be represented."
             )
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
 def to_sgm(parts: Parts, encoders: int = 2) -> dict[str, Tensor]:
@@ -178,7 +143,7 @@ def to_sgm(parts: Parts, encoders: int = 2) -> dict[str, Tensor]:
     for component in _SOURCES:
         part: Part = getattr(parts, component)
         tensors = layout(component, part.config)
-        check(component, {name: shape for name, (_, shape) in tensors.items()}, _shapes(part.state))
+        check(component, {name: shape for name, (_, shape) in tensors.items()}, shapes_of(part.state))
         for name, (where, _) in sorted(tensors.items(), key=lambda item: item[1][0].third or 0):
             stored.setdefault(where.key, []).append(where.pack(part.state[name]))
     state = {key: tensors[0] if len(tensors) == 1 else torch.cat(tensors) for key, tensors in stored.items()}

@@ -1,0 +1,145 @@
+"""Tensors from files and hub folders: read lazily, never by running what a file holds."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from m2svid.errors import UserError
+
+HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<folder>[\w./-]+))?")
+HUB_FILES = ["*.json", "*.safetensors"]
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+def resolve(path: str | Path) -> Path:
+    """The local file or folder that the user named; a hub id (`owner/name` or `owner/name/folder`) is
+    fetched.
+
+    Files that were fetched before are used again; HF_HUB_OFFLINE=1 forbids to fetch.
+
+    Raises:
+        UserError: there is no such file, folder or hub id, or it can't be fetched.
+    """
+    local = Path(path)
+    if local.exists():
+        return local
+    hub = HUB_ID.fullmatch(str(path))
+    if hub is None or local.suffix in SUFFIXES:
+        raise UserError(
+            f"There is no file or folder {path}, and it is no hub id (owner/name or owner/name/folder)."
+        )
+    folder = hub["folder"] or ""
+    patterns = [f"{folder}/{pattern}" if folder else pattern for pattern in HUB_FILES]
+    try:
+        return Path(snapshot_download(hub["repo"], allow_patterns=patterns)) / folder
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{path} is no local path and can't be fetched from the hub ({type(error).__name__}): check the "
+            "name and the network, accept the model's licence on its page and run `hf auth login`, or give "
+            "a local folder."
+        ) from error
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, memory-mapped: they take memory when they are used.
+
+    Keys of a `torch.save` file are those of its `module` or `state_dict` where it has one.
+
+    Raises:
+        UserError: the file is truncated, holds code or no tensors.
+    """
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f"{path} holds no tensors.")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is truncated or no safetensors file ({error}); get it again.") from error
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors, which could run code when it is read; ask its author for "
+            "safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is truncated or no torch file ({str(error).splitlines()[0]}); get it again."
+        ) from error
+    for key in ("module", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            return content[key]
+    return content if isinstance(content, Mapping) else {}
+
+
+def read_component(folder: Path, variant: str | None = None) -> dict[str, Tensor]:
+    """All tensors of a component's folder as diffusers and transformers write it, memory-mapped.
+
+    Args:
+        folder: with a `config.json` and `*.safetensors`, in one file or in shards with an index.
+        variant: `fp16` for files named so; None = those without a variant, or the only ones there are.
+
+    Raises:
+        UserError: there are no such files, or several variants and none without a name.
+    """
+    files = _component_files(folder)
+    if variant is None and None not in files and len(files) == 1:
+        (variant,) = files
+    if variant not in files:
+        there = ", ".join(sorted(str(name) for name in files)) or "none"
+        raise UserError(f"{folder} has no safetensors weights of variant {variant} (it has: {there}).")
+    tensors: dict[str, Tensor] = {}
+    for file in files[variant]:
+        tensors |= read_file(file)
+    return tensors
+
+
+def _component_files(folder: Path) -> dict[str | None, list[Path]]:
+    """Variant -> its files. All shards that an index names must be there."""
+    files: dict[str | None, list[Path]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        name = re.fullmatch(r"(?:diffusion_pytorch_model|model)(?:\.(\w+))?\.safetensors", path.name)
+        if name is not None:
+            files[name[1]] = [path]
+    for index in sorted(folder.glob("*.safetensors.index*.json")):
+        name = re.search(r"\.index(?:\.(\w+))?\.json$", index.name)
+        shards = {folder / shard for shard in read_json(index)["weight_map"].values()}
+        missing = [shard.name for shard in shards if not shard.is_file()]
+        if missing:
+            raise UserError(
+                f"{index} names files that are not there: {', '.join(sorted(missing))}; get them again."
+            )
+        files[name[1] if name else None] = sorted(shards)
+    return files
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file. Raises UserError where there is none or it is broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path.parent} has no {path.name}; it must be a folder as diffusers writes it."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is no JSON: {error}.") from error
