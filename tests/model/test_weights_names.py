@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from m2svid.errors import UserError
 from m2svid.model.weights import MismatchError, Parts, build, to_diffusers, to_sgm
-from tests.parity.rebuild import rebuild_state
+from tests.parity.rebuild import HEADS, SEEDS, rebuild_state
 
-FIXTURES = Path(__file__).parents[2].parent / "shared" / "parity"
 LEFTOVER = ("decoder.", "post_quant_conv.")
 
-pytestmark = pytest.mark.skipif(not FIXTURES.exists(), reason="needs the parity fixtures")
 
-
-@pytest.fixture(scope="module", params=["tiny_full_attention", "tiny_factorized"])
+@pytest.fixture(scope="module", params=SEEDS)
 def state(request) -> dict[str, torch.Tensor]:
-    return rebuild_state(FIXTURES / request.param / "layout.json")
+    return rebuild_state(request.param)
 
 
 @pytest.fixture(scope="module")
 def parts(state) -> Parts:
-    return to_diffusers(state, head_channels=16, clip_heads=4)
+    return to_diffusers(state, **HEADS)
 
 
 def used(key: str) -> bool:
@@ -60,7 +55,7 @@ def test_round_trip(state, parts):
 
 def test_svd_has_one_encoder(state):
     svd = {key: tensor for key, tensor in state.items() if ".embedders.5." not in key}
-    back = to_sgm(to_diffusers(svd, head_channels=16, clip_heads=4), encoders=1)
+    back = to_sgm(to_diffusers(svd, **HEADS), encoders=1)
     assert set(filter(used, svd)) <= set(back) <= set(svd)
 
 
@@ -81,7 +76,7 @@ def test_refused(state):
     wrong["model.diffusion_model.out.0.bias"] = torch.zeros(7)
     wrong["model.diffusion_model.extra"] = torch.zeros(1)
     with pytest.raises(MismatchError) as error:
-        to_diffusers(wrong, head_channels=16, clip_heads=4)
+        to_diffusers(wrong, **HEADS)
     assert error.value.missing == ["model.diffusion_model.input_blocks.1.0.in_layers.0.weight"]
     assert error.value.unexpected == ["model.diffusion_model.extra"]
     assert error.value.misshapen == {"model.diffusion_model.out.0.bias": ((7,), (32,))}
@@ -89,13 +84,13 @@ def test_refused(state):
 
 def test_truncated_components_are_refused(state):
     with pytest.raises(MismatchError, match="first_stage_model"):
-        to_diffusers({k: v for k, v in state.items() if not k.startswith("first_stage")}, 16, 4)
+        to_diffusers({k: v for k, v in state.items() if not k.startswith("first_stage")}, **HEADS)
 
 
 def test_two_encoders_must_agree(state):
     key = "conditioner.embedders.5.encoder.quant_conv.bias"
     with pytest.raises(UserError, match="two different"):
-        to_diffusers(state | {key: state[key] + 1}, 16, 4)
+        to_diffusers(state | {key: state[key] + 1}, **HEADS)
 
 
 def test_heads_are_never_guessed(state):

@@ -1,27 +1,43 @@
-"""Rebuilds the parity fixtures' weights from their `layout.json`, by the rule in the fixtures' README."""
+"""The parity fixtures: weights, rebuilt by rule, and what the published implementation makes of its inputs.
+
+Both fixtures have the tensors of `fixtures/layout.json.gz`, from their own seeds. Each tensor is standard
+normal numbers from a generator seeded by seed and key (`conditioner.embedders.5.` taken for its equal copy 3),
+scaled by 1 / sqrt(fan-in) where it has two dimensions or more, and around 1 for other weights.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+FIXTURES = Path(__file__).parent / "fixtures"
+LAYOUT = FIXTURES / "layout.json.gz"
+SEEDS = {"tiny_full_attention": 11, "tiny_factorized": 12}
+HEADS = {"head_channels": 16, "clip_heads": 4}
+"""Sizes of the fixtures that no shape tells."""
 
-def rebuild_state(layout: dict[str, Any] | Path) -> dict[str, Tensor]:
+
+def rebuild_state(fixture: str) -> dict[str, Tensor]:
     """Every tensor of a fixture's checkpoint, float32, by its key without a leading `module.`.
 
     Args:
-        layout: the content of a `layout.json`, or its path.
+        fixture: one of `SEEDS`.
     """
-    if isinstance(layout, Path):
-        layout = json.loads(layout.read_text())
-    return {key: rebuild_tensor(layout["seed"], key, shape) for key, shape in layout["tensors"].items()}
+    tensors = json.loads(gzip.decompress(LAYOUT.read_bytes()))["tensors"]
+    return {key: rebuild_tensor(SEEDS[fixture], key, shape) for key, shape in tensors.items()}
+
+
+def inputs_and_outputs(fixture: str) -> dict[str, Tensor]:
+    """What the published code was given and gave, T frames first; of `clip_pixels` every 7th pixel."""
+    return load_file(FIXTURES / f"{fixture}.safetensors")
 
 
 def rebuild_tensor(seed: int, key: str, shape: list[int]) -> Tensor:

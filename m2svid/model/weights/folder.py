@@ -75,6 +75,7 @@ def _write_part(folder: Path, component: Component, part: Part) -> None:
         )
         tensors = {key: tensor.contiguous() for key, tensor in part.state.items()}
         save_file(tensors, folder / file, metadata={"format": "pt"})
+        shutil.copymode(folder / "config.json", folder / file)  # safetensors lets only the owner read
 
 
 def _public_name(component: Component, part: Part) -> str:

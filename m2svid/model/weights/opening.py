@@ -10,15 +10,8 @@ from typing import Literal
 from torch import Tensor
 
 from m2svid.errors import UserError
-from m2svid.model.weights.check import check
-from m2svid.model.weights.components import (
-    CLASSES,
-    Component,
-    Part,
-    Parts,
-    check_part,
-    tensor_shapes,
-)
+from m2svid.model.weights.check import MismatchError
+from m2svid.model.weights.components import CLASSES, Component, Part, Parts, check_part, tensor_shapes
 from m2svid.model.weights.files import read_component, read_file, read_json
 from m2svid.model.weights.names import UNET
 from m2svid.model.weights.settings import Settings, neighbour_settings, published_settings
@@ -31,13 +24,10 @@ Format = Literal[
 TRAINED = "model.unet."
 """Prefix of the trained parameters in a Lightning checkpoint of ours, which holds nothing else."""
 
-SVD_SETTINGS_ENTRY = "m2svid"
-
 
 @dataclass(frozen=True)
 class Heads:
-    """Sizes that files with the names of generative-models don't tell; the defaults are the published
-    models'.
+    """Sizes that published files don't tell; the defaults are the published models'.
 
     Attributes:
         head_channels: channels of one attention head of the U-Net.
@@ -100,7 +90,9 @@ def _open_sgm(path: Path, tensors: Mapping[str, Tensor], heads: Heads) -> Opened
 
 def _open_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> Opened:
     state = {key.removeprefix(TRAINED): tensor for key, tensor in tensors.items() if key.startswith(TRAINED)}
-    check(str(path), {}, {key: () for key in tensors if not key.startswith(TRAINED)})
+    others = [key for key in tensors if not key.startswith(TRAINED)]
+    if others:
+        raise MismatchError(str(path), unexpected=others)
     return Opened(path, "Lightning checkpoint", Parts(Part({}, state)))
 
 
@@ -109,15 +101,13 @@ def _open_folder(path: Path, variant: str | None) -> Opened:
         parts = Parts(
             **{component: _read_part(path / component, component, variant) for component in CLASSES}
         )
-        entry = read_json(path / "model_index.json").get(SVD_SETTINGS_ENTRY)
+        entry = read_json(path / "model_index.json").get("m2svid")
         if entry is None:
             return Opened(path, "SVD folder", parts)
         return Opened(path, "M2SVid folder", parts, Settings.from_json(entry))
     if (path / "config.json").is_file():
         unet = _read_part(path, "unet", variant)
-        unet.config["resnet_eps"] = unet.config.get(
-            "resnet_eps"
-        )  # diffusers' own values, with which it was trained
+        unet.config.setdefault("resnet_eps", None)  # it was trained with diffusers' own values
         parts = Parts(unet)
         return Opened(path, "U-Net folder", parts, neighbour_settings(*_channels(parts)))
     raise UserError(

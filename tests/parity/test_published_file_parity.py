@@ -1,0 +1,90 @@
+"""A published file of each variant, imported and run, against the published implementation's numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from m2svid.batch import StereoBatch
+from m2svid.model.image_encoder import preprocess
+from m2svid.model.sampler import Sampler
+from m2svid.model.weights.loading import load_model
+from m2svid.model.weights.opening import Heads
+from m2svid.warping.mask import blacken, close_hole, dilate
+from tests.parity.rebuild import HEADS, inputs_and_outputs, rebuild_state
+
+FILES = {
+    "tiny_full_attention": "m2svid_weights.pt",
+    "tiny_factorized": "m2svid_no_full_atten_weights.pt",
+}
+
+
+@pytest.fixture(scope="module", params=FILES)
+def case(request, tmp_path_factory):
+    """(model, inputs and outputs); the attention strategy is told by the file's name only."""
+    path = tmp_path_factory.mktemp("published") / FILES[request.param]
+    torch.save({"module": {f"module.{k}": v for k, v in rebuild_state(request.param).items()}}, path)
+    return load_model(path, heads=Heads(**HEADS)), inputs_and_outputs(request.param)
+
+
+@pytest.fixture(scope="module")
+def condition(case):
+    model, io = case
+    hole = close_hole(io["mask_raw"] > 0.5)
+    assert torch.equal(dilate(hole), io["mask_closed_dilated"] > 0.5)
+    batch = StereoBatch(
+        io["left"][None], blacken(io["warped"], hole)[None], hole[None], fps=torch.tensor([8.0])
+    )
+    return model.condition(batch, noise_aug=0.02, add_noise=False)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max()
+
+
+def test_condition(case, condition):
+    _, io = case
+    left, warped, mask = condition.channels[0].split([4, 4, 1], dim=1)
+    close(left, io["left_latent"])
+    close(warped, io["warped_latent"])
+    close(mask, io["mask_latent"])
+    close(preprocess(io["left"], 224)[..., ::7, ::7], io["clip_pixels"])
+    close(condition.context[0, :, 0], io["clip_embeds"])
+    close(condition.added_time_ids, io["added_time_ids"])
+
+
+@torch.no_grad()
+def test_network(case, condition):
+    model, io = case
+    out = model.unet(
+        io["unet_in"][None],
+        io["timestep"],
+        condition.context,
+        condition.added_time_ids,
+        condition.mask,
+        model.attention,
+    )
+    close(out[0], io["unet_out"])
+
+
+@torch.no_grad()
+def test_denoiser_and_sampler(case, condition):
+    model, io = case
+    x = io["sigma3_input"][None]
+    close(model.denoise(x, torch.tensor([3.0]), condition)[0], io["sigma3_denoised"])
+
+    def denoise(x, sigma):
+        return model.denoise(x, sigma, condition)
+
+    for steps in (1, 5):
+        z = Sampler(num_steps=steps)(denoise, x.shape, "cpu")
+        close(z[0], io[f"latent_{steps}step"])
+    close(Sampler(num_steps=5).sigmas(), io["sigmas_5step"])
+    close(model.decode(io["latent_1step"][None])[0], io["frames_1step"])
+
+
+def test_refine_end_to_end(case):
+    model, io = case
+    right = model.refine(io["left"], io["warped"], io["mask_raw"] > 0.5, fps=8, add_noise=False)
+    close(right, (io["frames_1step"] / 2 + 0.5).clamp(0, 1))
