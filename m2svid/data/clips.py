@@ -12,18 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
-import decord
 import numpy as np
 import torch
 from torch import Tensor
 
-from m2svid.data.codec import PlaneDecoder, VideoDecoder
+from m2svid.data.codec import PlaneDecoder, UnreadableVideoError, VideoDecoder
 from m2svid.data.shards import ClipInfo
 from m2svid.errors import UserError
 
 # Everything that undecodable bytes have been seen to raise in decord, OpenCV, zipfile and json.
 _DECODING_ERRORS = (
-    decord.DECORDError,
+    UnreadableVideoError,
     cv2.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -117,7 +116,7 @@ class ClipReader:
 
     def video(self, name: str, indices: Sequence[int]) -> Tensor:
         """(T, 3, H, W) uint8 frames of "left", "right" or "warped", with the channels last in memory."""
-        decoder = VideoDecoder(self._member(f"{name}.mp4"))
+        decoder = VideoDecoder(self._member(f"{name}.mp4"), self.info.width)
         self._check_length(f"{name}.mp4", len(decoder))
         frames = decoder[indices]
         self._check_size(f"{name}.mp4", tuple(frames.shape[2:]))

@@ -1,7 +1,7 @@
 """The clip format: what a shard holds, and how it is written.
 
-A shard is a WebDataset tar. A clip in it is `{key}.left.mp4`, `{key}.right.mp4`, `{key}.disparity.zip` (16-bit
-PNGs, `codec.encode_planes`) and `{key}.json` (`ClipInfo`). Instead of the disparity a clip may hold
+A shard is a WebDataset tar. A clip in it is `{key}.left.mp4`, `{key}.right.mp4`, `{key}.disparity.zip`
+(16-bit PNGs, `codec.encode_planes`) and `{key}.json` (`ClipInfo`). Instead of the disparity a clip may hold
 `{key}.warped.mp4` and `{key}.hole.zip` (8-bit PNGs, 255 = hole).
 
 Shapes: T frames, H W pixels.
@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import tarfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from m2svid.data.codec import encode_planes, encode_video
 from m2svid.errors import UserError
 
 _KEY = re.compile(r"(?!__)[^./\\\s]+")
-_FINEST_SCALE = 256  # units a pixel; 1/256 px is also what KITTI stores
+_FINEST_SCALE = 128.0  # units a pixel: at most 1/256 px off, which is what KITTI resolves
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Clip:
         dataset: where the clip belongs, such as "stereo4d".
         source: the file or video it was cut from.
         split: "train", "val" or "test".
+        notes: how the clip was made; anything that JSON can hold.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Clip:
     dataset: str = ""
     source: str = ""
     split: str = "train"
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises UserError, naming the clip and what is wrong, unless the clip can be stored."""
@@ -104,6 +106,7 @@ class ClipInfo:
         disparity_scale: stored integer units per pixel; None for a clip with warped view and hole.
         disparity_min: smallest disparity, pixels.
         disparity_max: largest disparity, pixels.
+        notes: see `Clip`.
     """
 
     fps: Fraction
@@ -116,6 +119,7 @@ class ClipInfo:
     disparity_scale: float | None = None
     disparity_min: float | None = None
     disparity_max: float | None = None
+    notes: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, clip: Clip) -> ClipInfo:
@@ -123,21 +127,20 @@ class ClipInfo:
         num_frames, _, height, width = clip.left.shape
         about = (clip.fps, width, height, num_frames, clip.dataset, clip.source, clip.split)
         if clip.disparity is None:
-            return cls(*about)
+            return cls(*about, notes=clip.notes or None)
         low, high = (float(value) for value in clip.disparity.aminmax())
-        return cls(*about, disparity_scale(high), low, high)
+        return cls(*about, disparity_scale(high), low, high, clip.notes or None)
 
     @classmethod
     def from_json(cls, text: bytes) -> ClipInfo:
         """Reads what `to_json` wrote; a ValueError names the field that is missing or makes no sense."""
         values = json.loads(text)
-        required = [field.name for field in fields(cls) if not field.name.startswith("disparity_")]
+        required = [item.name for item in fields(cls) if item.default is MISSING]
         missing = [name for name in required if name not in values]
         if missing:
             raise ValueError(f"the JSON has no field {', '.join(missing)}")
-        info = cls(
-            **{field.name: values.get(field.name) for field in fields(cls)} | _exact_fps(values["fps"])
-        )
+        known = {item.name: values.get(item.name) for item in fields(cls)}
+        info = cls(**known | {"fps": _exact_fps(values["fps"])})
         for name in ("width", "height", "num_frames"):
             if not isinstance(getattr(info, name), int) or getattr(info, name) < 1:
                 raise ValueError(f"the JSON's {name} must be a positive integer, got {getattr(info, name)!r}")
@@ -170,15 +173,15 @@ def disparity_scale(largest: float) -> float:
 class ShardWriter:
     """Writes clips into `{folder}/{prefix}-{index:06d}.tar`; to be used in a `with` block.
 
-    A shard gets its name when it is complete. An error inside the block removes the shard that was begun and keeps
-    those before it; a killed process leaves at most one `.tmp` file, which no reader takes for a shard.
+    A shard gets its name when it is complete. An error inside the block removes the shard that was begun and
+    keeps those before it; a killed process leaves at most one `.tmp` file, which no reader takes for a shard.
 
     Args:
         folder: made if missing.
         prefix: start of the file names.
         max_clips: clips in a shard.
         max_bytes: a shard is closed when it has grown to this size.
-        crf: quality of the videos, x264's constant rate factor; 12 is visually lossless.
+        crf: quality of the videos, x264's constant rate factor; 14 is visually lossless.
 
     Raises:
         UserError: a shard of that name exists already.
@@ -190,7 +193,7 @@ class ShardWriter:
         prefix: str = "clips",
         max_clips: int = 100,
         max_bytes: int = 1_000_000_000,
-        crf: int = 12,
+        crf: int = 14,
     ) -> None:
         if not 0 <= crf <= 51:
             raise UserError(f"crf must be from 0 to 51, got {crf}")
@@ -237,7 +240,7 @@ class ShardWriter:
         self._path, self._temporary = path, path.with_suffix(".tar.tmp")
         self._stream = self._temporary.open("wb")
         # No time of writing, so that the same clips give the same file.
-        self._tar = TarWriter(self._stream, encoder=False, mtime=0, format=tarfile.PAX_FORMAT)
+        self._tar = TarWriter(self._stream, encoder=False, mtime=0, format="PAX_FORMAT")
 
     def _close(self, keep: bool) -> None:
         self._tar.close()

@@ -1,0 +1,252 @@
+"""From the frames of a clip to a sample of one size: which frames, which part of the picture, warped and
+resized.
+
+Shapes: T frames, H W pixels of the clip, h w of the sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import NoReturn
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from m2svid.batch import StereoBatch
+from m2svid.data.buckets import Bucket
+from m2svid.data.clips import ClipReader, Region
+from m2svid.data.shards import ClipInfo
+from m2svid.errors import UserError
+from m2svid.warping.mask import CLOSING_SIZE, blacken, close_hole
+from m2svid.warping.splat import warp
+
+# A closing looks twice its radius far: half for the dilation, half for the erosion after it.
+_CLOSING_REACH = CLOSING_SIZE - 1
+
+
+@dataclass
+class Sample:
+    """A clip of one size, not yet in a batch.
+
+    Attributes:
+        left: (T, 3, h, w) uint8.
+        right: like left.
+        warped: like left, black inside the hole.
+        hole: (T, 1, h, w) bool.
+        fps: frames per second after temporal subsampling.
+        key: `{dataset}/{clip}`.
+    """
+
+    left: Tensor
+    right: Tensor
+    warped: Tensor
+    hole: Tensor
+    fps: float
+    key: str = ""
+
+
+def collate(samples: Sequence[Sample], index: int, skipped: int = 0) -> StereoBatch:
+    """A batch of samples of one size."""
+    videos = {
+        name: torch.stack([getattr(sample, name) for sample in samples])
+        for name in ("left", "right", "warped", "hole")
+    }
+    fps = torch.tensor([sample.fps for sample in samples])
+    keys = tuple(sample.key for sample in samples)
+    return StereoBatch(**videos, fps=fps, keys=keys, index=index, skipped=skipped)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is random about a training sample (REFERENCE "Losses").
+
+    The largest part of the frame with the bucket's aspect ratio is cropped at a random place, and of that a
+    random part, which is resized to the bucket's size; all views get the same crop.
+
+    Attributes:
+        fps: lowest and highest frame rate, drawn in whole frames per second; no higher than the clip's own,
+            and only rates at which the clip is long enough.
+        scale: smallest and largest area of the random part, as a share of the first crop.
+        ratio: smallest and largest aspect ratio of the random part, relative to the bucket's.
+    """
+
+    fps: tuple[int, int] = (5, 30)
+    scale: tuple[float, float] = (0.3, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fps[0] <= self.fps[1]:
+            raise UserError(f"augmentation option fps must be 1 <= low <= high, got {self.fps}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise UserError(f"augmentation option scale must be 0 < low <= high <= 1, got {self.scale}")
+        if not 0 < self.ratio[0] <= 1 <= self.ratio[1]:
+            raise UserError(f"augmentation option ratio must be low <= 1 <= high, got {self.ratio}")
+
+    def __call__(self, reader: ClipReader, bucket: Bucket, random: np.random.Generator) -> Sample:
+        """A random sample of the bucket's size; a ValueError where the clip is too short."""
+        info = reader.info
+        fps = self._draw_fps(info, bucket.frames, random)
+        last_start = info.num_frames - frame_span(info.fps, fps, bucket.frames)
+        indices = frame_indices(info.fps, fps, bucket.frames, int(random.integers(last_start + 1)))
+        size = (bucket.height, bucket.width)
+        region = self._draw_part(_draw_crop((info.height, info.width), size, random), random)
+        return make_sample(reader, indices, fps, region, size)
+
+    def _draw_fps(self, info: ClipInfo, frames: int, random: np.random.Generator) -> Fraction:
+        low, high = self.fps
+        rates = sorted({min(Fraction(rate), info.fps) for rate in range(low, high + 1)})
+        fitting = [rate for rate in rates if frame_span(info.fps, rate, frames) <= info.num_frames]
+        if not fitting:
+            _refuse_short(info, rates[-1], frames)
+        return fitting[random.integers(len(fitting))]
+
+    def _draw_part(self, crop: Region, random: np.random.Generator) -> Region:
+        scale = random.uniform(*self.scale)
+        # Ratios beyond scale and 1/scale would stick out of the crop.
+        low, high = max(self.ratio[0], scale), min(self.ratio[1], 1 / scale)
+        ratio = math.exp(random.uniform(math.log(low), math.log(high)))
+        height = _whole(crop.height * math.sqrt(scale / ratio), crop.height)
+        width = _whole(crop.width * math.sqrt(scale * ratio), crop.width)
+        return _place((height, width), crop, random)
+
+
+def _draw_crop(frame: tuple[int, int], size: tuple[int, int], random: np.random.Generator) -> Region:
+    return _place(_largest(frame, size), Region(0, 0, *frame), random)
+
+
+def _place(size: tuple[int, int], outer: Region, random: np.random.Generator) -> Region:
+    top = outer.top + int(random.integers(outer.height - size[0] + 1))
+    left = outer.left + int(random.integers(outer.width - size[1] + 1))
+    return Region(top, left, *size)
+
+
+def _largest(frame: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the largest part of a frame with the aspect ratio of `size`."""
+    scale = min(frame[0] / size[0], frame[1] / size[1])
+    return _whole(size[0] * scale, frame[0]), _whole(size[1] * scale, frame[1])
+
+
+def _whole(length: float, limit: int) -> int:
+    return min(max(round(length), 1), limit)
+
+
+@dataclass(frozen=True)
+class EvalClip:
+    """What is evaluated of a clip (REFERENCE "Evaluation"): its first frames, the largest square in its
+    middle.
+
+    Attributes:
+        frames: frames of the sample.
+        fps: frame rate of the sample; null is the clip's own.
+        size: height and width of the sample, pixels.
+        batch_size: clips in a batch.
+    """
+
+    frames: int = 16
+    fps: float | None = 5.0
+    size: int = 512
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "size", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"evaluation option {name} must be at least 1, got {getattr(self, name)}")
+        if self.fps is not None and self.fps <= 0:
+            raise UserError(f"evaluation option fps must be positive or null, got {self.fps}")
+
+    def __call__(self, reader: ClipReader) -> Sample:
+        """The sample; a ValueError where the clip is too short or too slow."""
+        info = reader.info
+        fps = info.fps if self.fps is None else Fraction(str(self.fps))
+        if fps > info.fps:
+            raise ValueError(f"too slow: {float(fps):g} fps wanted, it has {float(info.fps):g}")
+        if frame_span(info.fps, fps, self.frames) > info.num_frames:
+            _refuse_short(info, fps, self.frames)
+        size = (self.size, self.size)
+        height, width = _largest((info.height, info.width), size)
+        region = Region((info.height - height) // 2, (info.width - width) // 2, height, width)
+        return make_sample(reader, frame_indices(info.fps, fps, self.frames, 0), fps, region, size)
+
+
+def frame_indices(clip_fps: Fraction, fps: Fraction, frames: int, start: int) -> list[int]:
+    """The clip's frames nearest to `frames` moments 1/fps apart; exact, so nothing drifts.
+
+    Args:
+        clip_fps: the clip's frame rate.
+        fps: wanted, <= clip_fps.
+        frames: how many.
+        start: first frame.
+    """
+    stride = clip_fps / fps
+    return [start + math.floor(i * stride + Fraction(1, 2)) for i in range(frames)]
+
+
+def frame_span(clip_fps: Fraction, fps: Fraction, frames: int) -> int:
+    """How many frames of the clip `frame_indices` reaches over."""
+    return frame_indices(clip_fps, fps, frames, 0)[-1] + 1
+
+
+def _refuse_short(info: ClipInfo, fps: Fraction, frames: int) -> NoReturn:
+    needed = frame_span(info.fps, fps, frames)
+    wanted = f"{frames} frames at {float(fps):g} fps"
+    raise ValueError(f"too short: {wanted} need {needed} of its frames, it has {info.num_frames}")
+
+
+def make_sample(
+    reader: ClipReader, indices: Sequence[int], fps: Fraction, region: Region, size: tuple[int, int]
+) -> Sample:
+    """Decodes frames and makes the views: warped and closed at the clip's resolution, then cropped and
+    resized.
+
+    Args:
+        reader: the clip.
+        indices: its frames.
+        fps: frame rate of these frames.
+        region: the crop, the same for all views.
+        size: (h, w) of the sample.
+    """
+    with ThreadPoolExecutor(2) as pool:  # decoding holds no Python lock
+        left, right = pool.map(partial(reader.video, indices=indices), ("left", "right"))
+    warped, hole = _warped(reader, indices, left, region)
+    left, right, warped = (_resize(video, size) for video in (region.of(left), region.of(right), warped))
+    return Sample(left, right, warped, _resize_hole(hole, size), float(fps))
+
+
+def _warped(
+    reader: ClipReader, indices: Sequence[int], left: Tensor, region: Region
+) -> tuple[Tensor, Tensor]:
+    """The region of the warped view and of its closed hole; only what the region can show is computed."""
+    frame = tuple(left.shape[2:])
+    around = region.grown(_CLOSING_REACH, 0, frame)
+    if reader.has_disparity:
+        # Pixels move left only, and by no more than the largest disparity.
+        reach = math.ceil(reader.info.disparity_max) + 1
+        source = region.grown(_CLOSING_REACH, reach, frame)
+        warped, hole = warp(source.of(left), reader.disparity(indices, source))
+        warped, hole = (around.within(source).of(video) for video in (warped, hole))
+    else:
+        warped, hole = around.of(reader.video("warped", indices)), reader.hole(indices, around)
+    inner = region.within(around)
+    hole = inner.of(close_hole(hole))
+    return blacken(inner.of(warped), hole), hole
+
+
+def _resize(video: Tensor, size: tuple[int, int]) -> Tensor:
+    """(T, 3, H, W) uint8 -> (T, 3, h, w) uint8, bilinear with antialiasing."""
+    if tuple(video.shape[2:]) != size:
+        video = F.interpolate(video, size, mode="bilinear", antialias=True)
+    return video.contiguous()
+
+
+def _resize_hole(hole: Tensor, size: tuple[int, int]) -> Tensor:
+    """(T, 1, H, W) bool -> (T, 1, h, w) bool: a pixel that any hole goes into is a hole."""
+    if tuple(hole.shape[2:]) == size:
+        return hole.contiguous()
+    return F.interpolate(hole.float(), size, mode="bilinear", antialias=True) > 0
