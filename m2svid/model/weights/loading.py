@@ -64,7 +64,7 @@ def _decide(
     if conditioning is not None:
         if not isinstance(conditioning, Conditioning):
             conditioning = Conditioning(conditioning)
-        settings = replace(settings, conditioning=conditioning) if settings else Settings(conditioning)
+        settings = Settings(conditioning)
     if settings is None:
         raise UserError(
             f"{opened.path} is a {opened.format} whose U-Net has {opened.parts.unet.config['in_channels']} "
@@ -142,7 +142,7 @@ def assemble(
         settings.conditioning,
         ATTENTION[settings.attention](),
         settings.usage,
-    )
+    ).eval()
 
 
 def disassemble(model: M2SVid) -> tuple[Parts, Settings]:

@@ -32,7 +32,7 @@ def open_run(config: Path) -> Opened:
     parser = ArgumentParser(exit_on_error=False)
     for name, kind in PARTS.items():
         parser.add_argument(f"--{name}", type=kind | None)
-    made = parser.instantiate_classes(parser.parse_object({name: model.get(name) for name in PARTS}))
+    made = parser.instantiate(parser.parse_object({name: model.get(name) for name in PARTS}))
     conditioning = Conditioning(model.get("conditioning", ("left", "warped", "mask")))
     built = made.backbone.build(conditioning, made.attention or Disoccluded())
     built.usage = Usage(sampler=(made.recipe or EndToEnd()).sampler, noise_aug=model.get("noise_aug", 0.02))

@@ -21,16 +21,16 @@ from m2svid.model.weights.sgm import to_sgm
 
 USES = {
     "M2SVid file": ["from_pretrained", "weights import"],
-    "SVD file": ["weights init --from"],
+    "SVD file": ["weights init"],
     "M2SVid folder": [
         "from_pretrained",
         "fit",
         "validate",
         "convert",
         "weights export",
-        "weights init --from",
+        "weights init",
     ],
-    "SVD folder": ["fit", "weights init --from", "--backbone of a U-Net folder or checkpoint"],
+    "SVD folder": ["fit", "weights init", "--backbone of a U-Net folder or checkpoint"],
     "U-Net folder": ["from_pretrained with a backbone", "weights import with a backbone"],
     "Lightning checkpoint": ["from_pretrained", "weights import", "fit --ckpt_path"],
 }
@@ -38,6 +38,7 @@ USES = {
 
 def import_(
     source: str,
+    *,
     output: str,
     backbone: str | None = None,
     attention: AttentionName | None = None,
@@ -68,7 +69,7 @@ def import_(
     return {"output": output, **_describe(opened)}
 
 
-def export(source: str, output: str) -> dict[str, Any]:
+def export(source: str, *, output: str) -> dict[str, Any]:
     """Write a model with the names of the published M2SVid files.
 
     Identical to the published file in every tensor that the model uses, but without the copies that it does
@@ -109,7 +110,7 @@ def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def inspect(
-    source: str, variant: str | None = None, head_channels: int = 64, clip_heads: int | None = None
+    source: str, *, variant: str | None = None, head_channels: int = 64, clip_heads: int | None = None
 ) -> dict[str, Any]:
     """Say what weights are: format, sizes, dtypes, parameter counts and what they can be used for.
 
@@ -145,6 +146,7 @@ def _describe(opened: Opened) -> dict[str, Any]:
 
 
 def init(
+    *,
     source: str,
     output: str,
     conditioning: list[InputName] = ["left", "warped", "mask"],  # noqa: B006 (never changed)
