@@ -131,19 +131,18 @@ def make_refiner(options: Options) -> Refiner:
         return BackgroundFill()
     from m2svid.convert.refine_model import ModelRefiner  # takes seconds to import
     from m2svid.model.m2svid import M2SVid
-    from m2svid.model.sampler import Sampler
 
     model = M2SVid.from_pretrained(
         options.weights, device=pick_device(options.device), dtype=getattr(torch, options.dtype)
     )
     return ModelRefiner(
         model.eval(),
-        options.window,
-        options.overlap,
-        Sampler(options.num_steps),
-        options.noise_aug,
-        options.add_noise,
         options.tile or None,
         options.tile_overlap,
+        options.window,
+        options.overlap,
+        options.num_steps,
+        options.noise_aug,
+        options.add_noise,
         options.seed,
     )

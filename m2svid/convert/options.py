@@ -35,12 +35,12 @@ class Options:
         convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
             out of it. The right view is shifted after refinement; its freed border is black.
         eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
-        window: frames that the model refines together.
-        overlap: frames that a window takes from the one before.
+        window: frames that the model refines together; what the model was made for if not given.
+        overlap: frames that a window takes from the one before; the model's own if not given.
         tile: side of the squares into which large frames are cut, px; 0 = whole frames.
         tile_overlap: px that neighbouring tiles share.
-        num_steps: runs of the network for every window; 1 is what the end-to-end model is made for.
-        noise_aug: level of the noise on the model's input.
+        num_steps: runs of the network for every window; the model's own if not given, 1 for M2SVid.
+        noise_aug: level of the noise on the model's input; the model's own if not given, 0.02 for M2SVid.
         add_noise: whether that noise is really added, or the model only told of it.
         seed: of all noise; the same seed gives the same film.
         blend: "full" takes the model's whole view, "holes" only what it puts into holes.
@@ -67,12 +67,12 @@ class Options:
     max_disparity: float = 0.05
     convergence: float = 0.0
     eyes: Literal["right", "both"] = "right"
-    window: int = 16
-    overlap: int = 3
+    window: int | None = None
+    overlap: int | None = None
     tile: int = 0
     tile_overlap: int = 128
-    num_steps: int = 1
-    noise_aug: float = 0.02
+    num_steps: int | None = None
+    noise_aug: float | None = None
     add_noise: bool = True
     seed: int = 0
     blend: Literal["full", "holes"] = "full"
@@ -98,12 +98,15 @@ class Options:
                 raise UserError(f"{_flag(name)} must be one of {', '.join(map(str, allowed))}, not {given!r}")
         _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
         _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
-        _require(self.window >= 1, "window", "at least 1", self.window)
-        _require(0 <= self.overlap < self.window, "overlap", "from 0 to less than --window", self.overlap)
+        for name in ("window", "num_steps"):
+            number = getattr(self, name)
+            _require(number is None or number >= 1, name, "at least 1", number)
         _require(self.tile >= 0 and self.tile % 64 == 0, "tile", "a multiple of 64 px, or 0", self.tile)
         fits = self.tile_overlap % 8 == 0 and 0 <= self.tile_overlap < (self.tile or 1 << 30)
         _require(fits, "tile_overlap", "a multiple of 8 px, smaller than --tile", self.tile_overlap)
-        _require(self.noise_aug >= 0, "noise_aug", "at least 0", self.noise_aug)
+        for name in ("overlap", "noise_aug"):
+            number = getattr(self, name)
+            _require(number is None or number >= 0, name, "at least 0", number)
         if self.refine == "model" and self.weights is None:
             raise UserError(
                 "--weights is missing: name a folder that `python -m m2svid weights import` made from the "

@@ -5,6 +5,7 @@ Shapes: T frames of a window, H W pixels, h w latent. Videos are (T, 3, H, W), u
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -15,45 +16,50 @@ from m2svid.batch import StereoBatch
 from m2svid.convert.refine import Refiner, unit
 from m2svid.convert.tiles import Blend, Tile, plan_tiles
 from m2svid.model.m2svid import M2SVid
-from m2svid.model.sampler import Sampler
 
 
 class ModelRefiner(Refiner):
     """M2SVid on windows, and on tiles where frames are large.
 
     Args:
-        model: the network, on its device.
-        length: frames of a window.
-        overlap: frames that a window knows from the one before.
-        sampler: how often the network runs.
-        noise_aug: level of the conditioning noise.
-        add_noise: whether that noise is added, or the network only told of it.
+        model: the network, on its device; its `usage` says what is not given.
         tile: height and width of a tile, px; None = the whole frame at once.
         tile_overlap: px that neighbouring tiles share.
+        window: frames of a window.
+        overlap: frames that a window knows from the one before.
+        num_steps: how often the network runs.
+        noise_aug: level of the conditioning noise.
+        add_noise: whether that noise is added, or the network only told of it.
         seed: of all noise; every window and tile begins with it.
     """
 
     def __init__(
         self,
         model: M2SVid,
-        length: int,
-        overlap: int,
-        sampler: Sampler,
-        noise_aug: float,
-        add_noise: bool,
-        tile: int | None,
-        tile_overlap: int,
-        seed: int,
+        tile: int | None = None,
+        tile_overlap: int = 128,
+        window: int | None = None,
+        overlap: int | None = None,
+        num_steps: int | None = None,
+        noise_aug: float | None = None,
+        add_noise: bool = True,
+        seed: int = 0,
     ) -> None:
-        self.length, self.overlap = length, overlap
+        usage = model.usage
+        self.length = usage.window if window is None else window
+        self.overlap = usage.overlap if overlap is None else overlap
         self._model = model
-        self._sampler = sampler
-        self._noise_aug, self._add_noise = noise_aug, add_noise
+        self._sampler = copy.copy(usage.sampler)
+        self._sampler.num_steps = num_steps or self._sampler.num_steps
+        self._noise_aug = usage.noise_aug if noise_aug is None else noise_aug
+        self._add_noise = add_noise
         self._tile, self._tile_overlap = tile, tile_overlap
         self._seed = seed
         self._device = next(model.parameters()).device
         size = f"tiles of {tile} px sharing {tile_overlap}" if tile else "whole frames"
-        self.description = f"model on {self._device}, windows of {length} frames sharing {overlap}, {size}"
+        self.description = (
+            f"model on {self._device}, windows of {self.length} frames sharing {self.overlap}, {size}"
+        )
 
     @torch.inference_mode()
     def __call__(
@@ -74,10 +80,9 @@ class ModelRefiner(Refiner):
         hole = hole.to(self._device)
         replaced = None
         if known is not None:
-            count = len(known)
-            warped = torch.cat([unit(known.to(self._device)), warped[count:]])
-            hole = torch.cat([torch.zeros_like(hole[:count]), hole[count:]])
-            replaced = (torch.arange(len(left), device=self._device) < count)[None]
+            warped = torch.cat([unit(known.to(self._device)), warped[len(known) :]])
+            if self._model.usage.mark_known:
+                replaced = (torch.arange(len(left), device=self._device) < len(known))[None]
         multiple = self._model.size_multiple
         pad = (0, -left.shape[-1] % multiple, 0, -left.shape[-2] % multiple)
         left, warped = (F.pad(video, pad, mode="replicate")[None] for video in (left, warped))

@@ -52,11 +52,15 @@ class WorkFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        folders = [entry for entry in self.path.glob("*") if entry.is_dir()]
+        begun = any(any(folder.iterdir()) for folder in folders)
+        if not begun:  # nothing to continue: a mistake in the settings must not bind the next run
+            self.remove()
         self._lock.close()
 
     def remove(self) -> None:
         """The output is complete: throw the pieces away."""
-        shutil.rmtree(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def file(self, *parts: str) -> Path:
         """Path of a file in the folder, its own folder made."""

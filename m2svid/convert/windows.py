@@ -49,6 +49,7 @@ def plan(shots: Sequence[Shot], length: int, overlap: int) -> list[Window]:
 
     All windows have `length` frames, but for shots that are shorter. The last window of a shot begins
     early enough to be full: it knows more frames from the window before, and fades only over `overlap`.
+    Without an overlap it is as short as what is left.
 
     Args:
         shots: in order.
@@ -77,5 +78,5 @@ def _bounds(shot: Shot, length: int, overlap: int) -> list[tuple[int, int]]:
     bounds = [(shot.start, min(shot.start + length, shot.stop))]
     while bounds[-1][1] < shot.stop:
         stop = min(bounds[-1][1] - overlap + length, shot.stop)
-        bounds.append((stop - length, stop))
+        bounds.append((stop - length if overlap else bounds[-1][1], stop))
     return bounds

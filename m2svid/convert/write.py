@@ -15,6 +15,7 @@ from typing import Literal
 
 import av
 import numpy as np
+import torch
 from av.codec.context import Flags
 
 from m2svid.convert.planes import PixelFormat, Plane, from_planes
@@ -69,13 +70,21 @@ class Encoding:
             options["crf"] = str(self.crf)
         if self.preset is not None:
             options["preset"] = self.preset
-        if self.codec == "h264" and self.packing is not None:
-            options["x264-params"] = f"frame-packing={self.packing}"
+        if self.codec == "h264":
+            options["x264-params"] = ":".join(self._x264_params())
         if self.codec == "h265":
             options["x265-params"] = "log-level=error"
         if self.codec == "prores":
             options["profile"] = "hq" if self.pixel_format.chroma == "422" else "4444"
         return options
+
+    def _x264_params(self) -> list[str]:
+        params = [] if self.packing is None else [f"frame-packing={self.packing}"]
+        if torch.backends.cpu.get_cpu_capability() == "AVX512":
+            # x264's macroblock tree gives other bits on every run with AVX-512 (seen with FFmpeg 8's x264 at
+            # 320×120; not with AVX2, nor without the tree), and an interrupted film must equal a whole one.
+            params.append("asm=AVX2")
+        return params
 
     def apply(self, target: av.VideoStream | av.VideoCodecContext) -> None:
         """Set up an encoder or an output stream."""
@@ -89,6 +98,9 @@ class Encoding:
         target.color_trc = self.color.transfer
         target.colorspace = self.color.matrix
         target.options = self.options()
+        target.thread_type = (
+            "AUTO"  # PyAV's default, "SLICE", makes x264 cut pictures into slices: larger files
+        )
         if self.codec == "h265":
             target.codec_tag = "hvc1"
 

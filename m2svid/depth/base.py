@@ -22,11 +22,15 @@ class DepthEstimator(ABC):
         relative: True where the values of a shot have no fixed scale and are to be normalised over it;
             False where they lie in [0, 1] and are meant as they are.
         num_frames: how many frames the source knows, or None for one that takes any film.
+        size: (h, w) of its maps, or None where it follows the film.
+        name: file or model.
         description: one line for the user.
     """
 
     relative: bool
     num_frames: int | None = None
+    size: tuple[int, int] | None = None
+    name: str
     description: str
 
     @abstractmethod
@@ -45,19 +49,14 @@ class DepthEstimator(ABC):
         """Raises a UserError where the depth can't belong to a film of this length and size."""
         if self.num_frames is not None and self.num_frames != num_frames:
             raise UserError(
-                f"the depth ({self.description}) has {self.num_frames} frames, the film {num_frames}: "
+                f"the depth of {self.name} has {self.num_frames} frames, the film {num_frames}: "
                 "they must be of the same length"
             )
-
-
-def check_shape(maps: NDArray[np.float32], frames: Sequence[NDArray[Any]], name: str) -> None:
-    """Depth may be smaller or larger than the film, but not of another shape.
-
-    Raises:
-        UserError: its sides are in another proportion.
-    """
-    height, width = frames[0].shape[:2]
-    h, w = maps.shape[1:3]
-    slack = max(width / w, height / h)  # the depth's own rounding, in pixels of the film
-    if abs(width * h / w - height) > slack + 0.01 * height:
-        raise UserError(f"{name} is {w}×{h}, which is not the shape of the film, {width}×{height}")
+        if self.size is None:
+            return
+        h, w = self.size
+        slack = max(width / w, height / h)  # the depth's own rounding, in pixels of the film
+        if abs(width * h / w - height) > slack + 0.01 * height:
+            raise UserError(
+                f"the depth of {self.name} is {w}×{h}, which is not the shape of the film, {width}×{height}"
+            )

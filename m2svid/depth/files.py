@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from m2svid.convert.planes import to_planes
 from m2svid.convert.read import Frame, Video
 from m2svid.convert.sliding import Sliding
-from m2svid.depth.base import DepthEstimator, check_shape
+from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
 
 Kind = Literal["auto", "inverse", "flipped", "metric"]
@@ -47,10 +47,10 @@ class DepthFile(DepthEstimator):
     def __init__(self, path: Path, kind: Kind = "auto", span: Literal["auto", "shot"] = "auto") -> None:
         if kind not in get_args(Kind):
             raise UserError(f"--depth-kind must be one of {', '.join(get_args(Kind))}, not {kind!r}")
-        self._path = path
+        self._path, self.name = path, str(path)
         self._reader = open_reader(path)
         self._maps: Sliding[NDArray[np.float32]] = Sliding(self._reader.maps)
-        self.num_frames = self._reader.num_frames
+        self.num_frames, self.size = self._reader.num_frames, next(self._reader.maps(0)).shape
         self._kind, reason = (kind, "as declared") if kind != "auto" else self._detect()
         self.relative = span == "shot" or self._kind == "metric" or self._reader.scale is None
         near = "near is large" if self._kind == "inverse" else "near is small"
@@ -61,8 +61,10 @@ class DepthFile(DepthEstimator):
         found = self._maps.get(first, first + len(frames))
         if len(found) < len(frames):
             raise UserError(f"{self._path} ends after {first + len(found)} frames, the film is longer")
+        odd = [place for place, depth in enumerate(found) if depth.shape != self.size]
+        if odd:
+            raise UserError(f"{self._path} changes its size in frame {first + odd[0]}")
         maps = np.stack(found)
-        check_shape(maps, frames, str(self._path))
         if not np.isfinite(maps).all():
             raise UserError(
                 f"{self._path} has values that are no numbers between frames {first} and {first + len(maps)}"
