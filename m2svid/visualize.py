@@ -1,4 +1,4 @@
-"""Pictures of stereo clips: anaglyphs, error maps, strips and contact sheets.
+"""Pictures of stereo clips: anaglyphs, error maps, strips, contact sheets of shards.
 
 Shapes: T frames, H W pixels, (...) any leading dimensions. Images and videos are float in [0, 1], on any
 device; hole masks are bool.
@@ -6,8 +6,10 @@ device; hole masks are bool.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.io import write_png
+
+from m2svid.data.clips import ClipReader, RawClip, Region
+from m2svid.data.codec import VideoDecoder
+from m2svid.data.shards import ClipInfo
+from m2svid.data.sources import expand_shards, read_shard
+from m2svid.errors import UserError
+from m2svid.warping.mask import blacken, close_hole
+from m2svid.warping.splat import warp
+
+log = logging.getLogger(__name__)
 
 ERROR_SCALE = 0.25
 """Mean absolute error (of the range 0..1) that is drawn in the colour map's last colour."""
@@ -178,3 +190,89 @@ def _text_line(text: str, width: int) -> Tensor:
     line = np.full((22, width, 3), 255, np.uint8)
     cv2.putText(line, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return torch.from_numpy(line).permute(2, 0, 1).float() / 255
+
+
+def sheet(
+    shards: str,
+    output: Path = Path("sheet.png"),
+    clips: int = 2,
+    frames: int = 4,
+    panel_width: int = 320,
+    predictions: Path | None = None,
+) -> None:
+    """Writes a contact sheet of shards: left, warped, hole, right, anaglyph and disparity over time.
+
+    Args:
+        shards: path, glob, braces or URL of shards, such as 'data/*.tar'.
+        output: PNG to write.
+        clips: how many clips of each shard.
+        frames: rows a clip, spread evenly over it.
+        panel_width: pixels of one picture.
+        predictions: folder of predicted right views, `**/{clip}.right.mp4`; adds the columns generated and
+            error for the clips it has.
+    """
+    for name, value in {"clips": clips, "frames": frames, "panel_width": panel_width}.items():
+        if value < 1:
+            raise UserError(f"--{name} must be at least 1, got {value}")
+    sheets = [
+        _clip_sheet(raw, frames, panel_width, predictions)
+        for url in expand_shards(shards)
+        for raw in islice(read_shard(url), clips)
+    ]
+    if not sheets:
+        raise UserError(f"there is no clip in {shards}")
+    save_png(stack(sheets), output)
+    log.info("%d clips on %s", len(sheets), output)
+
+
+def _clip_sheet(raw: RawClip, frames: int, panel_width: int, predictions: Path | None) -> Tensor:
+    with raw.naming_errors():
+        reader = ClipReader(raw)
+        info = reader.info
+        indices = spread(info.num_frames, frames)
+        left, right = (reader.video(name, indices) for name in ("left", "right"))
+        if reader.has_disparity:
+            disparity = reader.disparity(indices, Region(0, 0, info.height, info.width))
+            warped, hole = warp(left, disparity)
+        else:
+            disparity, warped = None, reader.video("warped", indices)
+            hole = reader.hole(indices, Region(0, 0, info.height, info.width))
+    hole = close_hole(hole)
+    left, warped, right = (video.float() / 255 for video in (left, blacken(warped, hole), right))
+    columns = {
+        "left": left,
+        "warped": warped,
+        "hole": hole.float(),
+        "right": right,
+        "anaglyph": anaglyph(left, right),
+    }
+    size = f"{info.width}x{info.height}, {info.num_frames} frames, {float(info.fps):.4g} fps"
+    title = f"{info.dataset}/{raw.key}  {size}"
+    if disparity is not None:
+        columns["disparity"] = colorize(disparity, info.disparity_min, info.disparity_max, "turbo")
+        title += f", disparity {info.disparity_min:.1f} to {info.disparity_max:.1f} px"
+    generated = _prediction(predictions, raw.key, indices, info) if predictions else None
+    if generated is not None:
+        columns |= {"generated": generated, "error": error_map(generated, right)}
+    return contact_sheet(columns, title, panel_width)
+
+
+def _prediction(folder: Path, key: str, indices: Sequence[int], info: ClipInfo) -> Tensor | None:
+    path = next(iter(sorted(folder.rglob(f"{key}.right.mp4"))), None)
+    if path is None:
+        return None
+    try:
+        video = VideoDecoder(path.read_bytes(), info.width)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as a video; predict it again") from error
+    if len(video) != info.num_frames:
+        raise UserError(
+            f"{path} has {len(video)} frames and clip {key} {info.num_frames}; predict whole clips"
+        )
+    generated = video[indices].float() / 255
+    if generated.shape[2:] != (info.height, info.width):
+        size = f"{generated.shape[3]}×{generated.shape[2]}"
+        raise UserError(
+            f"{path} is {size} px and clip {key} {info.width}×{info.height}; predict at the clips' size"
+        )
+    return generated

@@ -1,10 +1,15 @@
 """Pictures: known colours, sizes and positions."""
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from m2svid.data.codec import encode_video
+from m2svid.data.shards import Clip, ShardWriter
+from m2svid.errors import UserError
 from m2svid.visualize import (
     ERROR_SCALE,
     anaglyph,
@@ -14,6 +19,7 @@ from m2svid.visualize import (
     grid,
     mark_hole,
     save_png,
+    sheet,
     spread,
     stack,
     strip,
@@ -102,3 +108,50 @@ def test_contact_sheet_is_labelled_and_saved(tmp_path):
         and (read[60, 10] == 128).all()
         and (read[-10, 100] == 255).all()
     )
+
+
+def shard(folder, keys=("a", "b", "c"), frames=6):
+    """Clips whose left view is dark and right view bright, moved by 4 px on a ramp."""
+    with ShardWriter(folder) as writer:
+        for key in keys:
+            left = torch.linspace(0, 120, 64).byte().expand(frames, 3, 32, 64).contiguous()
+            disparity = torch.full((frames, 1, 32, 64), 4.0)
+            writer.write(Clip(key, left, left.roll(-4, -1) + 100, Fraction(10), disparity, dataset="made"))
+    return str(folder / "*.tar")
+
+
+def test_sheet_of_a_shard(tmp_path):
+    sheet(shard(tmp_path), tmp_path / "sheet.png", clips=2, frames=3, panel_width=64)
+    picture = cv2.imread(str(tmp_path / "sheet.png")).astype(int)
+    panel = 64 + 2
+    assert picture.shape == (2 * (44 + 3 * 34 - 2 + 8), 6 * panel - 2, 3)
+    rows = slice(44, 44 + 32)
+    left, warped, hole, right = (picture[rows, index * panel : index * panel + 64] for index in range(4))
+    assert np.abs(warped[:, 4:56] - left[:, 8:60]).max() < 6  # moved by 4 px to the left
+    assert hole[:, 60:].min() == 255 and hole[:, :60].max() == 0 and warped[:, 60:].max() == 0
+    assert (right - warped)[:, 4:56].min() > 90
+
+
+def test_sheet_with_predictions(tmp_path):
+    pattern = shard(tmp_path, keys=("a", "b"), frames=4)
+    white = torch.full((4, 3, 32, 64), 255, dtype=torch.uint8)
+    (tmp_path / "made").mkdir()
+    path = tmp_path / "made" / "a.right.mp4"
+    path.write_bytes(encode_video(white, Fraction(10), crf=12))
+    sheet(pattern, tmp_path / "sheet.png", frames=1, panel_width=64, predictions=tmp_path)
+    picture = cv2.imread(str(tmp_path / "sheet.png"))
+    assert picture.shape[1] == 8 * 66 - 2
+    assert picture[44:76, 6 * 66 : 6 * 66 + 64].min() > 250
+    path.write_bytes(encode_video(white[:2], Fraction(10), crf=12))
+    with pytest.raises(UserError, match=r"a\.right\.mp4 has 2 frames and clip a 4"):
+        sheet(pattern, tmp_path / "sheet.png", predictions=tmp_path)
+    path.write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"a\.right\.mp4 cannot be read"):
+        sheet(pattern, tmp_path / "sheet.png", predictions=tmp_path)
+
+
+def test_sheet_refuses_nonsense(tmp_path):
+    with pytest.raises(UserError, match="--clips must be at least 1, got 0"):
+        sheet(shard(tmp_path), tmp_path / "sheet.png", clips=0)
+    with pytest.raises(UserError, match="no shard matches"):
+        sheet(str(tmp_path / "none-*.tar"), tmp_path / "sheet.png")
