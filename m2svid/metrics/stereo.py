@@ -48,7 +48,8 @@ class StereoMetrics(Metric):
 
     Args:
         metrics: Which of psnr, ms_ssim (frames of at least 161×161) and lpips (needs VGG16's weights).
-        vgg_weights: File of torchvision's VGG16 weights for lpips; None = the copy in torch's hub cache.
+        perceptual: The network behind lpips, to share one among several metrics; None makes one from torch's hub
+            cache.
 
     Raises:
         UserError: An unknown metric, or lpips without VGG16's weights.
@@ -58,13 +59,15 @@ class StereoMetrics(Metric):
     records: list[Tensor] | Tensor
 
     def __init__(
-        self, metrics: Sequence[MetricName] = ("psnr", "ms_ssim", "lpips"), vgg_weights: Path | None = None
+        self,
+        metrics: Sequence[MetricName] = ("psnr", "ms_ssim", "lpips"),
+        perceptual: Perceptual | None = None,
     ) -> None:
         super().__init__(dist_sync_fn=_gather_bytes)
         self.measures: dict[str, Callable[..., Tensor]] = {}
         for name in metrics:
             if name == "lpips":
-                self.perceptual = Perceptual(vgg_weights)
+                self.perceptual = perceptual or Perceptual()
                 self.measures[name] = partial(lpips, self.perceptual)
             elif name in ("psnr", "ms_ssim"):
                 self.measures[name] = {"psnr": psnr, "ms_ssim": ms_ssim}[name]

@@ -10,6 +10,7 @@ from torch import distributed, multiprocessing
 
 from m2svid.errors import UserError
 from m2svid.metrics.functional import ms_ssim, psnr
+from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.regions import paint_white
 from m2svid.metrics.stereo import StereoMetrics
 
@@ -46,14 +47,14 @@ def test_values_are_those_of_the_functions():
 
 
 def test_lpips_over_all_regions(vgg_weights):
-    stereo = StereoMetrics(["lpips"], vgg_weights)
+    stereo = StereoMetrics(["lpips"], Perceptual(vgg_weights))
     prediction, truth, hole, keys = clip(0, size=32)
     stereo.update(prediction, truth, hole, keys)
     values = stereo.compute()
     assert 0 < values["lpips_inside"] < values["lpips"]
     assert values["lpips_masked_inside"] > 0
     assert values["lpips_masked_outside"] > 0
-    truth_again = StereoMetrics(["lpips"], vgg_weights)
+    truth_again = StereoMetrics(["lpips"], Perceptual(vgg_weights))
     truth_again.update(truth, truth, hole, keys)
     assert truth_again.compute()["lpips_masked_inside"] == 0
 

@@ -1,0 +1,102 @@
+"""The verbs of `python -m m2svid`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from m2svid.errors import UserError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb is a function: its signature and docstring are the options and their help."""
+
+    help: str
+    function: str  # module:function, imported when the verb is used
+
+    def load(self) -> Callable[..., Any]:
+        module, function = self.function.split(":")
+        return getattr(importlib.import_module(module), function)
+
+
+TRAINER_VERBS = {
+    "fit": "train a model",
+    "validate": "measure a model on the validation sets",
+    "test": "measure a model on the test sets",
+    "predict": "write the right views that a model makes of the predict sets",
+}
+
+VERBS: dict[str, Verb | dict[str, Verb]] = {
+    "make-shards": Verb("make shards of the procedural stereo world", "m2svid.data.procedural:make_shards"),
+    "sheet": Verb("contact sheet of the clips in shards", "m2svid.visualize:sheet"),
+    "bench": {
+        "warp": Verb("warp and mask closing, ms a frame", "m2svid.bench.warp:run"),
+        "loader": Verb("samples/s of the training loader", "m2svid.bench.loader:run"),
+        "attention": Verb("disoccluded against factorized attention", "m2svid.bench.attention:run"),
+    },
+}
+
+SHORT = {"-o": "--output"}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one verb; a user's mistake ends in one sentence and exit status 2."""
+    words = [SHORT.get(word, word) for word in (sys.argv[1:] if args is None else args)]
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[handler])
+    try:
+        run(words)
+    except UserError as error:
+        Console(stderr=True).print(f"m2svid: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def run(words: list[str]) -> None:
+    """Find the verb, run it, and write what it returns as JSON."""
+    if words and words[0] in TRAINER_VERBS:
+        from m2svid.trainer_cli import TrainerCLI  # takes seconds to import
+
+        TrainerCLI(words)
+        return
+    chosen: Verb | Mapping[str, Verb] = VERBS
+    path = ["python -m m2svid"]
+    while isinstance(chosen, Mapping):
+        if not words or words[0] in ("-h", "--help"):
+            Console().print(overview(path, chosen), markup=False, highlight=False, soft_wrap=True)
+            return
+        if words[0] not in chosen:
+            names = [*(TRAINER_VERBS if chosen is VERBS else ()), *chosen]
+            raise UserError(f"{' '.join(path)} knows {', '.join(names)}, not {words[0]!r}")
+        path.append(words[0])
+        chosen = chosen[words.pop(0)]
+    result = call(chosen, words, " ".join(path))
+    if result is not None:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def overview(path: list[str], verbs: Mapping[str, Verb | Mapping[str, Verb]]) -> str:
+    """What --help shows where a verb is still to be chosen."""
+    helps = dict(TRAINER_VERBS) if verbs is VERBS else {}
+    for name, verb in verbs.items():
+        helps[name] = verb.help if isinstance(verb, Verb) else f"one of: {', '.join(verb)}"
+    lines = [f"  {name:<12} {text}" for name, text in helps.items()]
+    here = " ".join(path)
+    return "\n".join(
+        [f"usage: {here} VERB [options]", "", *lines, "", f"{here} VERB --help explains a verb."]
+    )
+
+
+def call(verb: Verb, words: list[str], prog: str) -> Any:
+    """Call a verb's function with options read off its signature; required ones are positional."""
+    from jsonargparse import auto_cli
+
+    return auto_cli(verb.load(), args=words, prog=prog)
