@@ -199,7 +199,6 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the shards")
     parser.add_class_arguments(Settings)
     values = vars(parser.parse_args(args))
-    values.pop("config", None)
     inputs, output = values.pop("inputs"), values.pop("output")
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
     try:
