@@ -13,8 +13,8 @@ import numpy as np
 from data_prep.video import Pair, gray
 
 # Chosen on three real scenes (Middlebury's Adirondack, a street, a forest) by the PSNR of the warped view.
-# Blocks of 3 and lower penalties leave fewer pixels of Adirondack wrong by more than 2 px (7.5, not 8.6 %), but
-# in the videos they are noisier: up to a third more holes.
+# Blocks of 3 and lower penalties leave 7.5 instead of 8.6 % of Adirondack wrong by more than 2 px, but in the
+# videos they are noisier: up to a third more holes.
 _BLOCK = 5
 _SMALL_STEP, _LARGE_STEP = 8, 64  # penalties for a step of 1 px and of more, for each pixel of the block
 _UNIQUENESS = 10  # percent

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser
+from rich.console import Console
 from rich.logging import RichHandler
 
 from data_prep.checks import MATCHING_SHARE, check_stereo
@@ -200,14 +201,16 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_class_arguments(Settings)
     values = vars(parser.parse_args(args))
     inputs, output = values.pop("inputs"), values.pop("output")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
+    console = Console(stderr=True, soft_wrap=True)
+    handler = RichHandler(console=console, show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     try:
         failures = stereo_video(inputs, output, Settings(**values))
     except UserError as error:
-        log.error("%s", error)
+        console.print(f"stereo_video: {error}", markup=False, highlight=False)
         return 2
     for reason in failures.values():
-        log.error("not prepared: %s", reason)
+        console.print(f"not prepared: {reason}", markup=False, highlight=False)
     return 1 if failures else 0
 
 
