@@ -9,7 +9,7 @@ import torch
 
 from m2svid.convert.layouts import LAYOUTS
 from m2svid.convert.options import Options
-from m2svid.convert.pipeline import Conversion, Parts
+from m2svid.convert.pipeline import Conversion
 from m2svid.convert.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
 from m2svid.convert.refine import BackgroundFill, Refiner
 from m2svid.convert.report import Reporter
@@ -57,7 +57,7 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
 def convert_film(film: Path, output: Path, options: Options, refiner: Refiner, report: Reporter) -> None:
     """Convert one film; see `convert`."""
     video = Video(film, options.rate)
-    Conversion(video, output, options, Parts(refiner, open_depth(options)), report).run()
+    Conversion(video, output, options, refiner, open_depth(options), report).run()
 
 
 def find_films(given: str) -> list[Path]:

@@ -46,7 +46,13 @@ def check_streams(video: Video, output: Path) -> None:
 
 
 def assemble(
-    pieces: Sequence[Path], encoding: Encoding, layout: Layout, video: Video, survey: Survey, output: Path
+    pieces: Sequence[Path],
+    encoding: Encoding,
+    layout: Layout,
+    time_base: Fraction,
+    survey: Survey,
+    video: Video | None,
+    output: Path,
 ) -> None:
     """Write the film; it appears under its name only when complete.
 
@@ -54,8 +60,9 @@ def assemble(
         pieces: encoded windows in order, together all frames.
         encoding: with which they were encoded.
         layout: for the stereo tag.
-        video: the source, whose other streams are copied.
+        time_base: unit of the frames' times, s.
         survey: times of the frames.
+        video: the source, whose other streams are copied; None = nothing is copied.
         output: the film.
 
     Raises:
@@ -68,11 +75,11 @@ def assemble(
             target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
             stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
             encoding.apply(stream.codec_context)
-            stream.time_base = video.info.time_base
+            stream.time_base = time_base
             if layout.stereo_mode is not None:
                 stream.metadata["stereo_mode"] = layout.stereo_mode
-            packets = _timed(pieces, survey, stream, video.info.time_base)
-            if video.is_container:
+            packets = _timed(pieces, survey, stream, time_base)
+            if video is not None and video.is_container:
                 source = stack.enter_context(av.open(str(video.path)))
                 packets = _merged(packets, _copies(source, target))
             for packet in packets:

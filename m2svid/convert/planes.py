@@ -27,22 +27,23 @@ class PixelFormat:
     """Planar YUV of one kind.
 
     Attributes:
-        chroma: "420" halves the chroma planes both ways, "422" horizontally, "444" not.
+        chroma: "420" halves the chroma planes both ways, "422" horizontally, "444" not; "400" has none.
         bits: bits a sample.
     """
 
-    chroma: Literal["420", "422", "444"]
-    bits: Literal[8, 10]
+    chroma: Literal["400", "420", "422", "444"]
+    bits: Literal[8, 10, 16]
 
     @property
     def name(self) -> str:
         """FFmpeg's name, e.g. `yuv420p10le`."""
-        return f"yuv{self.chroma}p" + ("10le" if self.bits == 10 else "")
+        base = "gray" if self.chroma == "400" else f"yuv{self.chroma}p"
+        return base if self.bits == 8 else f"{base}{self.bits}le"
 
     @property
     def step(self) -> tuple[int, int]:
         """Columns and rows that share one chroma sample: (2, 2) for 4:2:0."""
-        return (1 if self.chroma == "444" else 2, 2 if self.chroma == "420" else 1)
+        return (1 if self.chroma in ("400", "444") else 2, 2 if self.chroma == "420" else 1)
 
     @classmethod
     def nearest(cls, pix_fmt: str) -> PixelFormat:

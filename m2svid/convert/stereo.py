@@ -66,9 +66,20 @@ class StereoMaker:
         return np.stack(views)
 
     def _right(self, window: Window, left: Tensor, disparity: Tensor, known: Pixels | None) -> Pixels:
-        warped, hole = warp(left, disparity)
-        hole = close_hole(hole)
-        warped = blacken(warped, hole)
+        return self.refine(window, left, *warp_closed(left, disparity), known)
+
+    def refine(
+        self, window: Window, left: Tensor, warped: Tensor, hole: Tensor, known: Pixels | None
+    ) -> Pixels:
+        """The right view (T, H, W, 3).
+
+        Args:
+            window: which frames of it are known.
+            left: (T, 3, H, W).
+            warped: (T, 3, H, W), black in holes.
+            hole: (T, 1, H, W) bool, closed.
+            known: (K, H, W, 3) from the window before; None = nothing.
+        """
         seen = None if known is None else unit(to_tensor(list(known)))
         right = self.refiner(left, warped, hole, self.fps, seen)
         if self.match:
@@ -78,6 +89,13 @@ class StereoMaker:
         if seen is not None:
             right = cross_fade(unit(right), seen, window.fade)
         return to_pixels(right, self.bits)
+
+
+def warp_closed(left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+    """The left view (T, 3, H, W) warped to the right eye, black in holes; and the closed holes."""
+    warped, hole = warp(left, disparity)
+    hole = close_hole(hole)
+    return blacken(warped, hole), hole
 
 
 def cross_fade(right: Tensor, known: Tensor, fade: int) -> Tensor:

@@ -14,6 +14,7 @@ from m2svid.convert.stereo import StereoMaker, cross_fade
 from m2svid.convert.windows import plan
 from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
+from m2svid.warping.mask import close_hole
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def views():
     left = torch.rand(4, 3, 20, 30, generator=generator)
     hole = torch.zeros(4, 1, 20, 30, dtype=torch.bool)
     hole[:, :, 5:12, 10:18] = True
+    hole = close_hole(hole)
     return left, left.masked_fill(hole, 0), hole
 
 

@@ -1,0 +1,49 @@
+"""The stages with files between them give what `convert` gives in one pass."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from m2svid.convert import stages
+from m2svid.convert.convert import convert
+from m2svid.errors import UserError
+from tests.convert.films import make_depth, make_film, read_luma, read_rgb
+
+QUIET = {"progress": "quiet"}
+
+
+def test_warp_then_refine_is_convert(tmp_path):
+    film = make_film(tmp_path / "film.mp4", 20, cuts=(9,), sound=1)
+    depth = str(make_depth(tmp_path / "depth.npz", 20, (64, 48)))
+    options = {"refine": "none", "codec": "ffv1", "max_disparity": 4.0}
+    convert(str(film), tmp_path / "direct.mkv", depth=depth, **options, **QUIET)
+    stages.warp(film, tmp_path / "stage", depth=depth, max_disparity=4.0, **QUIET)
+    warped, hole = tmp_path / "stage" / "warped.mkv", tmp_path / "stage" / "hole.mkv"
+    assert set(np.unique(read_luma(hole))) == {0, 255}
+    assert read_rgb(warped)[read_luma(hole) > 0].max() <= 1
+    stages.refine(film, warped, hole, tmp_path / "staged.mkv", **options, **QUIET)
+    direct, staged = read_luma(tmp_path / "direct.mkv").astype(int), read_luma(tmp_path / "staged.mkv")
+    assert np.abs(direct - staged).max() <= 1
+    with av.open(str(tmp_path / "staged.mkv")) as container:
+        assert len(container.streams.audio) == 1
+
+
+def test_depth_is_a_16_bit_video_that_converts_alike(tmp_path):
+    film = make_film(tmp_path / "film.mp4", 9)
+    given = str(make_depth(tmp_path / "depth.npz", 9))
+    stages.depth(film, tmp_path / "depth.mkv", depth=given, **QUIET)
+    assert read_luma(tmp_path / "depth.mkv").shape == (9, 24, 32)
+    assert read_luma(tmp_path / "depth.mkv").max() == 65535
+    options = {"refine": "none", "codec": "ffv1", "max_disparity": 4.0, **QUIET}
+    convert(str(film), tmp_path / "a.mkv", depth=given, depth_range="shot", **options)
+    convert(str(film), tmp_path / "b.mkv", depth=str(tmp_path / "depth.mkv"), **options)
+    assert np.abs(read_luma(tmp_path / "a.mkv").astype(int) - read_luma(tmp_path / "b.mkv")).max() <= 1
+
+
+def test_views_of_another_size_are_refused(tmp_path):
+    film = make_film(tmp_path / "film.mp4", 2)
+    small = make_film(tmp_path / "small.mp4", 2, size=(32, 32))
+    with pytest.raises(UserError, match="--warped .* is 32×32, the film 64×48"):
+        stages.refine(film, small, small, tmp_path / "out.mkv", refine="none", **QUIET)
