@@ -56,7 +56,9 @@ class StereoBatch:
         }
         for name, (tensor, want) in expected.items():
             if tensor is not None and tuple(tensor.shape) != want:
-                raise ValueError(f"{name} must be {want} beside a left view of {shape}, got {tuple(tensor.shape)}")
+                raise ValueError(
+                    f"{name} must be {want} beside a left view of {shape}, got {tuple(tensor.shape)}"
+                )
         for name in ("hole", "replaced"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.dtype != torch.bool:
@@ -74,6 +76,4 @@ class StereoBatch:
         def convert(video: Tensor | None) -> Tensor | None:
             return video.float() / 255 if video is not None and video.dtype == torch.uint8 else video
 
-        return replace(
-            self, left=convert(self.left), warped=convert(self.warped), right=convert(self.right)
-        )
+        return replace(self, left=convert(self.left), warped=convert(self.warped), right=convert(self.right))

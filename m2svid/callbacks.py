@@ -27,7 +27,7 @@ class Throughput(Callback):
     Memory is the device's on CUDA and the process's resident set on a CPU.
 
     Args:
-        every_n_steps: optimizer-independent batches between two log lines; each covers the batches since the last.
+        every_n_steps: batches between two log lines; each covers the batches since the last.
     """
 
     def __init__(self, every_n_steps: int = 10) -> None:
@@ -76,8 +76,9 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 class Pictures(Callback):
-    """Logs what the model sees and makes: a strip left | warped | mask | generated | truth over time, an error
-    map and an anaglyph, of the first clip of the batch.
+    """Logs what the model sees and makes of the first clip of a batch.
+
+    A strip left | warped | mask | generated | truth over time, an error map and an anaglyph.
 
     Args:
         every_n_steps: training steps between two pictures; validation shows its first batch each time.

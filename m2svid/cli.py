@@ -52,7 +52,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run one verb; a user's mistake ends in one sentence and exit status 2."""
     words = [SHORT.get(word, word) for word in (sys.argv[1:] if args is None else args)]
     handler = RichHandler(console=Console(stderr=True), show_path=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="[%X]", handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="[%X]", handlers=[handler])
+    for name in ("m2svid", "lightning"):
+        logging.getLogger(name).setLevel(logging.INFO)
     try:
         run(words)
     except UserError as error:
@@ -90,9 +92,7 @@ def overview(path: list[str], verbs: Mapping[str, Verb | Mapping[str, Verb]]) ->
         helps[name] = verb.help if isinstance(verb, Verb) else f"one of: {', '.join(verb)}"
     lines = [f"  {name:<12} {text}" for name, text in helps.items()]
     here = " ".join(path)
-    return "\n".join(
-        [f"usage: {here} VERB [options]", "", *lines, "", f"{here} VERB --help explains a verb."]
-    )
+    return "\n".join([f"usage: {here} VERB [options]", "", *lines, "", f"Explained by {here} VERB --help"])
 
 
 def call(verb: Verb, words: list[str], prog: str) -> Any:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
-from m2svid.metrics.stereo import MetricName, StereoMetrics
 from m2svid.metrics.perceptual import Perceptual
+from m2svid.metrics.stereo import MetricName, StereoMetrics
 from m2svid.warping.fill import fill_from_background
 
 log = logging.getLogger(__name__)
@@ -62,12 +62,10 @@ class Evaluation:
         try:
             return Perceptual(vgg_weights)
         except UserError as error:
-            raise UserError(
-                f"{error} Or measure without LPIPS: --model.metrics '[psnr, ms_ssim]'."
-            ) from error
+            raise UserError(f"{error}: --model.metrics '[psnr, ms_ssim]'") from error
 
     def start(self, datasets: Sequence[str], device: torch.device) -> None:
-        """Forget the last evaluation; every process names the same datasets, also those it gets no clip of."""
+        """Begin anew; every process names the same datasets, also those it gets no clip of."""
         self._datasets = list(datasets)
         if self._perceptual is not None:
             self._perceptual.to(device)

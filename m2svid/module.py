@@ -35,7 +35,7 @@ class M2SVidModule(LightningModule):
     """M2SVid in training and evaluation.
 
     Args:
-        backbone: where the networks come from: a Stable Video Diffusion folder or hub id, or small random ones.
+        backbone: where the networks come from: Stable Video Diffusion, or small random ones.
         recipe: how a batch becomes a loss.
         conditioning: what the U-Net sees beside the noisy latent, in this order.
         attention: which tokens the spatial attention of disoccluded tokens sees.
@@ -45,7 +45,7 @@ class M2SVidModule(LightningModule):
         metrics: what validation and test measure.
         baselines: views that need no model and are measured beside it: `warped` as it is, and `filled` from
             the background side.
-        vgg_weights: file of torchvision's VGG16 weights for the LPIPS metric; None looks into torch hub's cache.
+        vgg_weights: file of torchvision's VGG16 weights for the LPIPS metric; None = in torch hub's cache.
         init_unet: Lightning checkpoint whose U-Net weights training or evaluation starts from (unlike
             `--ckpt_path`, which also restores optimizer, step and data position).
         seed: seeds everything random in a step, together with rank and batch; the command line sets it to
@@ -74,7 +74,7 @@ class M2SVidModule(LightningModule):
         self.evaluation = Evaluation(metrics, baselines, vgg_weights)
         self.model = backbone.build(Conditioning(conditioning), attention or Disoccluded())
         self.model.requires_grad_(False).eval()
-        self.model.unet.requires_grad_(True)
+        self.model.unet.requires_grad_(True).train()
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.noise_aug = noise_aug

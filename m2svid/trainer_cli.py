@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import warnings
 
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from m2svid.data.datamodule import StereoDataModule
 from m2svid.module import M2SVidModule
 
-log = logging.getLogger(__name__)
-
 
 class TrainerCLI(LightningCLI):
-    """One seed for everything, OmegaConf's `${...}` in YAML, and a log of what the run is made of."""
+    """One seed for everything, and OmegaConf's `${...}` in YAML.
+
+    Args:
+        args: verb and options, as on the command line.
+    """
 
     def __init__(self, args: list[str]) -> None:
         super().__init__(
@@ -32,12 +34,15 @@ class TrainerCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self.config = parser.parse_args(args)
+
     def before_instantiate_classes(self) -> None:
         if self.subcommand == "predict":
             # Predictions are written to files; keeping them all would fill the memory.
             self.config["predict"]["return_predictions"] = False
-
-
-def run(args: list[str]) -> Any:
-    """Parse the options of one of Lightning's verbs and run it."""
-    return TrainerCLI(args)
+        # The root logger shows Lightning's messages already.
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).handlers.clear()
+        # VAE and CLIP are frozen and stay in evaluation mode on purpose.
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from m2svid.batch import StereoBatch
 from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
+from m2svid.data.generated import ProceduralShards
 from m2svid.data.stream import DatasetSpec, EvalStream, TrainingStream
 from m2svid.data.transforms import Augmentation, EvalClip
 from m2svid.errors import UserError
@@ -80,6 +81,7 @@ class StereoDataModule(LightningDataModule):
         seed: of everything random in the data.
         shuffle_buffer: clips that every worker holds of every training dataset to draw from; a clip of 5 s in
             512×512 takes about 30 MB.
+        procedural: shards of the procedural world to make before the run, where they are not there yet.
         on_error: what a broken training clip does: "raise" stops, "skip" takes another clip and counts. In
             validation, test and prediction it always stops.
 
@@ -100,6 +102,7 @@ class StereoDataModule(LightningDataModule):
         prefetch: int = 2,
         seed: int = 0,
         shuffle_buffer: int = 16,
+        procedural: ProceduralShards | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         super().__init__()
@@ -113,6 +116,7 @@ class StereoDataModule(LightningDataModule):
                 raise UserError(f"data option {name} must be at least {least}, got {value}")
         if on_error not in ("raise", "skip"):
             raise UserError(f'data option on_error must be "raise" or "skip", got {on_error!r}')
+        self.procedural = procedural
         self.datasets = {"train": train, "val": val, "test": test, "predict": predict}
         for name, specs in self.datasets.items():
             _check_names(name, specs or ())
@@ -120,6 +124,10 @@ class StereoDataModule(LightningDataModule):
         self.augmentation, self.eval_clip = augmentation or Augmentation(), eval_clip or EvalClip()
         self.seed, self.shuffle_buffer, self.on_error = seed, shuffle_buffer, on_error
         self._loading = {"num_workers": num_workers, "prefetch_factor": prefetch if num_workers else None}
+
+    def prepare_data(self) -> None:
+        if self.procedural is not None:
+            self.procedural.make()
 
     def train_dataloader(self) -> TrainingLoader:
         rank, ranks = self._place()
