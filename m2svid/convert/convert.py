@@ -116,9 +116,10 @@ def open_depth(options: Options) -> DepthEstimator:
     """The depth file, or the model of that name."""
     assert options.depth is not None  # Options sees to it
     path = Path(options.depth)
-    if path.exists() and not (path / "config.json").exists():
+    local_model = (path / "config.json").exists()
+    if path.exists() and not local_model:
         return DepthFile(path, options.depth_kind, options.depth_range)
-    if path.suffix or options.depth.startswith((".", "/")):
+    if not local_model and (path.suffix == ".npz" or options.depth.startswith((".", "/", "~"))):
         raise UserError(f"--depth {path} does not exist")
     from m2svid.depth.transformers import TransformersDepth  # takes seconds to import
 

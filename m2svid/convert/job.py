@@ -112,7 +112,6 @@ class Job(ABC):
         with WorkFolder(first.path, self._settings, self._restart) as work:
             film = self._survey(work)
             info = self.video.info
-            self.check_length(len(film.times))
             if self._depth is not None:
                 self._depth.check(len(film.times), info.width, info.height)
             windows = plan(film.shots, self.length, self.overlap)
@@ -123,9 +122,6 @@ class Job(ABC):
                     self._do_shot(film, film.shots[shot], list(group), work)
             self._join(film, windows, work)
             work.remove()
-
-    def check_length(self, num_frames: int) -> None:
-        """Raises a UserError where something else that is read has another length than the film."""
 
     def _check(self, target: Target) -> None:
         path, encoding = target.path, target.encoding

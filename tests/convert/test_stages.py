@@ -45,5 +45,5 @@ def test_depth_is_a_16_bit_video_that_converts_alike(tmp_path):
 def test_views_of_another_size_are_refused(tmp_path):
     film = make_film(tmp_path / "film.mp4", 2)
     small = make_film(tmp_path / "small.mp4", 2, size=(32, 32))
-    with pytest.raises(UserError, match="--warped .* is 32×32, the film 64×48"):
+    with pytest.raises(UserError, match=r"--warped .* is 32×32, the film 64×48"):
         stages.refine(film, small, small, tmp_path / "out.mkv", refine="none", **QUIET)

@@ -1,0 +1,63 @@
+"""A small random Depth Anything model, saved and loaded as the real one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+
+from m2svid.convert.convert import convert
+from m2svid.depth.transformers import TransformersDepth
+from m2svid.errors import UserError
+from tests.convert.films import make_film, read_rgb
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=16,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=4,
+        patch_size=14,
+    )
+    path = tmp_path_factory.mktemp("model")
+    DepthAnythingForDepthEstimation(config).save_pretrained(path)
+    size = {"height": 56, "width": 56}
+    DPTImageProcessor(size=size, keep_aspect_ratio=True, ensure_multiple_of=14).save_pretrained(path)
+    return path
+
+
+def test_is_what_the_library_gives(folder):
+    frames = list(np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8))
+    depth = TransformersDepth(str(folder), batch_size=2)
+    ours = depth(frames, 0)
+    inputs = DPTImageProcessor.from_pretrained(folder)(images=frames[2], return_tensors="pt")
+    with torch.no_grad():
+        theirs = DepthAnythingForDepthEstimation.from_pretrained(folder)(**inputs).predicted_depth[0]
+    np.testing.assert_allclose(ours[2], theirs, atol=1e-5)
+    assert depth.relative and "near is large" in depth.description
+
+
+def test_converts_a_film(folder, tmp_path):
+    film = make_film(tmp_path / "film.mp4", 5)
+    convert(str(film), tmp_path / "out.mp4", depth=str(folder), refine="none", progress="quiet")
+    assert read_rgb(tmp_path / "out.mp4").shape == (5, 48, 128, 3)
+
+
+def test_missing_model_is_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="--depth nobody/no-such-model is neither"):
+        TransformersDepth("nobody/no-such-model")
