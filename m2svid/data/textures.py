@@ -81,7 +81,7 @@ def _wave(x: Field, period: float) -> Field:
 
 
 def _period(rng: Generator) -> float:
-    return rng.uniform(2.5, 10) * FINEST
+    return FINEST * 3 ** rng.uniform(1, 2.5)
 
 
 def _stripes(rng: Generator, size: int) -> Field:
