@@ -36,7 +36,8 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
     several = len(films) > 1
     if several and output is not None and output.suffix:
         raise UserError(f"-o {output} names one file, but there are {len(films)} films: name a folder")
-    refiner = make_refiner(chosen)
+    devices = pick_devices(chosen.devices)
+    refiners = [make_refiner(chosen, device) for device in devices]
     failed = []
     for film in films:
         target = output_name(film, output, chosen, several)
@@ -44,7 +45,12 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
             report.say("skipped", f"{target} exists: skipped", file=str(target))
             continue
         try:
-            convert_film(film, target, chosen, refiner, report)
+            video = Video(film, chosen.rate)
+            jobs = [
+                Conversion(video, target, chosen, refiner, open_depth(chosen, device), report)
+                for refiner, device in zip(refiners, devices, strict=True)
+            ]
+            jobs[0].run(jobs[1:])
         except UserError as error:
             if not several:
                 raise
@@ -52,12 +58,6 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
             report.say("failed", f"{film}: {error}", file=str(film))
     if failed:
         raise UserError(f"{len(failed)} of {len(films)} films failed: {', '.join(map(str, failed))}")
-
-
-def convert_film(film: Path, output: Path, options: Options, refiner: Refiner, report: Reporter) -> None:
-    """Convert one film; see `convert`."""
-    video = Video(film, options.rate)
-    Conversion(video, output, options, refiner, open_depth(options), report).run()
 
 
 def find_films(given: str) -> list[Path]:
@@ -96,46 +96,46 @@ def output_name(film: Path, output: Path | None, options: Options, several: bool
     return folder / f"{film.stem}{LAYOUTS[options.layout].suffix}{suffix}"
 
 
-def pick_device(name: str) -> torch.device:
-    """The named device; "auto" is CUDA where there is one.
+def pick_devices(names: str) -> list[torch.device]:
+    """The named devices; "auto" is CUDA where there is one.
 
     Raises:
         UserError: there is no such device.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} can't be used: {str(error).splitlines()[0]}") from error
-    return device
+    if names == "auto":
+        return [torch.device("cuda" if torch.cuda.is_available() else "cpu")]
+    devices = []
+    for name in names.split(","):
+        try:
+            devices.append(torch.empty(0, device=name.strip()).device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"--devices {name} can't be used: {str(error).splitlines()[0]}") from error
+    return devices
 
 
-def open_depth(options: Options) -> DepthEstimator:
+def open_depth(options: Options, device: torch.device) -> DepthEstimator:
     """The depth file, or the model of that name."""
     assert options.depth is not None  # Options sees to it
     path = Path(options.depth)
     local_model = (path / "config.json").exists()
     if path.exists() and not local_model:
         return DepthFile(path, options.depth_kind, options.depth_range)
-    if not local_model and (path.suffix == ".npz" or options.depth.startswith((".", "/", "~"))):
+    files = {".npz"} | VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    if not local_model and (path.suffix.lower() in files or options.depth.startswith((".", "/", "~"))):
         raise UserError(f"--depth {path} does not exist")
     from m2svid.depth.transformers import TransformersDepth  # takes seconds to import
 
-    return TransformersDepth(options.depth, pick_device(options.device))
+    return TransformersDepth(options.depth, device)
 
 
-def make_refiner(options: Options) -> Refiner:
+def make_refiner(options: Options, device: torch.device) -> Refiner:
     """What fills and repairs the warped views."""
     if options.refine == "none":
         return BackgroundFill()
     from m2svid.convert.refine_model import ModelRefiner  # takes seconds to import
     from m2svid.model.m2svid import M2SVid
 
-    model = M2SVid.from_pretrained(
-        options.weights, device=pick_device(options.device), dtype=getattr(torch, options.dtype)
-    )
+    model = M2SVid.from_pretrained(options.weights, device=device, dtype=getattr(torch, options.dtype))
     return ModelRefiner(
         model.eval(),
         options.tile or None,

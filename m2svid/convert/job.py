@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -102,8 +104,12 @@ class Job(ABC):
             Name of a result -> its pictures; and (V, T, H, W, 3), all that was made, for the next window.
         """
 
-    def run(self) -> None:
+    def run(self, helpers: Sequence[Job] = ()) -> None:
         """Do what is not yet done, and join it.
+
+        Args:
+            helpers: the same job on other devices; each takes the next shot when it has done one, and the
+                result does not depend on which.
 
         Raises:
             UserError: the film or its depth is damaged or does not fit, or the disk is full.
@@ -118,10 +124,34 @@ class Job(ABC):
             self._tell(film, windows)
             done = sum(w.emit_stop - w.emit_start for w in windows if self._is_done(work, w))
             with self.report.stage("frames", len(film.times), done):
-                for shot, group in groupby(windows, key=lambda window: window.shot):
-                    self._do_shot(film, film.shots[shot], list(group), work)
+                groups = [list(group) for _, group in groupby(windows, key=lambda window: window.shot)]
+                self._share([self, *helpers], film, groups, work)
             self._join(film, windows, work)
             work.remove()
+
+    @staticmethod
+    def _share(workers: Sequence[Job], film: Survey, groups: list[list[Window]], work: WorkFolder) -> None:
+        if len(workers) == 1:
+            for group in groups:
+                workers[0]._do_shot(film, film.shots[group[0].shot], group, work)
+            return
+        waiting = deque(groups)
+
+        def work_on(worker: Job) -> None:
+            while True:
+                try:
+                    group = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    worker._do_shot(film, film.shots[group[0].shot], group, work)
+                except BaseException:
+                    waiting.clear()  # the others finish their shot and stop
+                    raise
+
+        with ThreadPoolExecutor(len(workers)) as pool:
+            for result in [pool.submit(work_on, worker) for worker in workers]:
+                result.result()
 
     def _check(self, target: Target) -> None:
         path, encoding = target.path, target.encoding

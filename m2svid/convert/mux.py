@@ -30,9 +30,10 @@ def check_streams(video: Video, output: Path) -> None:
     """
     if not video.is_container:
         return
+    # the file is not made: that would only happen with its header
     with (
         av.open(str(video.path)) as source,
-        av.open(_probe_name(output), "w", format=_format(output)) as target,
+        av.open(str(output), "w", format=_format(output)) as target,
     ):
         for stream in _to_copy(source):
             try:
@@ -93,10 +94,6 @@ def assemble(
 
 def _format(output: Path) -> str:
     return {".mkv": "matroska", ".mov": "mov"}.get(output.suffix.lower(), "mp4")
-
-
-def _probe_name(output: Path) -> str:
-    return str(output)  # never opened: the header is not written
 
 
 def _to_copy(source: InputContainer) -> list[av.stream.Stream]:

@@ -45,7 +45,7 @@ class Options:
         seed: of all noise; the same seed gives the same film.
         blend: "full" takes the model's whole view, "holes" only what it puts into holes.
         match_color: give the right view the colours of the left one.
-        device: where the models run, for instance cuda, cuda:1 or cpu.
+        devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
         dtype: numbers that the model calculates with.
         layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files).
         anaglyph: "dubois" has the least ghosting, "color" keeps the primary colours.
@@ -77,7 +77,7 @@ class Options:
     seed: int = 0
     blend: Literal["full", "holes"] = "full"
     match_color: bool = False
-    device: str = "auto"
+    devices: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     layout: LayoutName = "sbs"
     anaglyph: Literal["dubois", "color"] = "dubois"
@@ -130,7 +130,7 @@ class Options:
 
     def settings(self) -> dict[str, Any]:
         """What the result depends on: all but how the run is watched and where it computes."""
-        aside = {"restart", "progress", "device"}
+        aside = {"restart", "progress", "devices"}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
 
     def disparity_px(self, width: int) -> float:

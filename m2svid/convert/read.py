@@ -17,7 +17,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from m2svid.convert.planes import QUALITY, PixelFormat, Plane, to_planes
+from m2svid.convert.planes import QUALITY, PixelFormat, Plane, from_planes, to_planes
 from m2svid.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -117,11 +117,13 @@ class Frame:
 
     def planes(self, pixel_format: PixelFormat) -> list[Plane]:
         """Y, U and V; the decoded samples themselves where the format is the decoded one."""
-        pixel = pixel_format
-        if pixel.chroma == "422" and self.info.quarter_turns % 2:
-            raise ValueError("a turned 4:2:2 frame is not 4:2:2")
-        own = self.raw.format.name.replace("yuvj", "yuv") == pixel.name
-        return [self._turned(plane) for plane in to_planes(self.raw if own else self._reformat(pixel.name))]
+        if pixel_format.chroma == "422" and self.info.quarter_turns % 2:  # turned, it would be 4:4:0
+            whole = PixelFormat("444", pixel_format.bits)
+            turned = from_planes(self.planes(whole), whole)
+            return to_planes(turned.reformat(format=pixel_format.name, interpolation=QUALITY))
+        own = self.raw.format.name.replace("yuvj", "yuv") == pixel_format.name
+        decoded = self.raw if own else self._reformat(pixel_format.name)
+        return [self._turned(plane) for plane in to_planes(decoded)]
 
     def _reformat(self, pix_fmt: str) -> av.VideoFrame:
         rgb = self.raw.format.is_rgb

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from m2svid.convert.convert import make_refiner, open_depth
+from m2svid.convert.convert import make_refiner, open_depth, pick_devices
 from m2svid.convert.disparity import ShotDepth, to_disparity
 from m2svid.convert.job import Job, Pictures, Target
 from m2svid.convert.layouts import LAYOUTS
@@ -42,7 +42,7 @@ def depth(
     output: Path,
     depth: str,
     depth_kind: Kind = "auto",
-    device: str = "auto",
+    devices: str = "auto",
     cuts: bool = True,
     restart: bool = False,
     progress: Mode = "bar",
@@ -54,7 +54,7 @@ def depth(
         output: lossless video (.mkv), inverse depth: white is near; every shot normalised.
         depth: depth model of transformers (local folder or hub id), or a depth file to be normalised.
         depth_kind: what a depth file holds, see `convert`.
-        device: where the model runs.
+        devices: where the model runs; shots are shared out among several.
         cuts: find shots; False normalises the film as one.
         restart: make an output again that exists, or was begun with other settings.
         progress: "bar", "quiet" or "json".
@@ -67,12 +67,17 @@ def depth(
         depth=depth,
         depth_kind=depth_kind,
         depth_range="shot",
-        device=device,
+        devices=devices,
         cuts=cuts,
         restart=restart,
         progress=progress,
     )
-    DepthJob(Video(input), output, options, open_depth(options)).run()
+    report = Reporter(options.progress)
+    first, *others = (
+        DepthJob(Video(input), output, options, open_depth(options, device), report)
+        for device in pick_devices(options.devices)
+    )
+    first.run(others)
 
 
 def warp(
@@ -81,7 +86,7 @@ def warp(
     depth: str,
     depth_kind: Kind = "auto",
     max_disparity: float = 0.05,
-    device: str = "auto",
+    devices: str = "auto",
     cuts: bool = True,
     restart: bool = False,
     progress: Mode = "bar",
@@ -94,7 +99,7 @@ def warp(
         depth: as in `convert`.
         depth_kind: as in `convert`.
         max_disparity: shift of the nearest point: below 1 a share of the width, from 1 on pixels.
-        device: where a depth model runs.
+        devices: where a depth model runs; shots are shared out among several.
         cuts: find shots, over which depth is normalised.
         restart: make an output again that exists, or was begun with other settings.
         progress: "bar", "quiet" or "json".
@@ -107,13 +112,18 @@ def warp(
         depth=depth,
         depth_kind=depth_kind,
         max_disparity=max_disparity,
-        device=device,
+        devices=devices,
         cuts=cuts,
         restart=restart,
         progress=progress,
     )
     output.mkdir(parents=True, exist_ok=True)
-    WarpJob(Video(input), output, options, open_depth(options)).run()
+    report = Reporter(options.progress)
+    first, *others = (
+        WarpJob(Video(input), output, options, open_depth(options, device), report)
+        for device in pick_devices(options.devices)
+    )
+    first.run(others)
 
 
 def refine(input: Path, warped: Path, hole: Path, output: Path, **options: Any) -> None:
@@ -132,7 +142,14 @@ def refine(input: Path, warped: Path, hole: Path, output: Path, **options: Any) 
     chosen = Options(**({"depth": "given with the warped view"} | options))
     if chosen.eyes == "both":
         raise UserError("--eyes both is not for `refine`, which is given the right view alone")
-    Refinement(Video(input), Video(warped), Video(hole), output, chosen, make_refiner(chosen)).run()
+    report = Reporter(chosen.progress)
+    first, *others = (
+        Refinement(
+            Video(input), Video(warped), Video(hole), output, chosen, make_refiner(chosen, device), report
+        )
+        for device in pick_devices(chosen.devices)
+    )
+    first.run(others)
 
 
 class DepthJob(Job):
@@ -140,14 +157,15 @@ class DepthJob(Job):
 
     length, overlap = _LENGTH, 0
 
-    def __init__(self, video: Video, output: Path, options: Options, depth: DepthEstimator) -> None:
+    def __init__(
+        self, video: Video, output: Path, options: Options, depth: DepthEstimator, report: Reporter
+    ) -> None:
         film = next(video.frames()).rgb()
         first = depth([film], 0) if depth.size is None else None
         height, width = depth.size or first.shape[1:]
         target = Target(
             output, _lossless(video.info, PixelFormat("400", 16), width, height), LAYOUTS["right"]
         )
-        report = Reporter(options.progress)
         settings = stamped(options, video)
         super().__init__(
             video, {"depth": target}, settings, depth, options.cuts, options.restart, False, report
@@ -169,7 +187,9 @@ class WarpJob(Job):
 
     length, overlap = _LENGTH, 0
 
-    def __init__(self, video: Video, folder: Path, options: Options, depth: DepthEstimator) -> None:
+    def __init__(
+        self, video: Video, folder: Path, options: Options, depth: DepthEstimator, report: Reporter
+    ) -> None:
         info = video.info
         self._max_disparity = options.disparity_px(info.width)
         # 10 bits of 4:4:4 hold 8 bits of RGB without loss
@@ -181,7 +201,6 @@ class WarpJob(Job):
             "warped": Target(folder / "warped.mkv", color, right),
             "hole": Target(folder / "hole.mkv", gray, right),
         }
-        report = Reporter(options.progress)
         settings = stamped(options, video)
         super().__init__(video, targets, settings, depth, options.cuts, options.restart, False, report)
 
@@ -211,7 +230,14 @@ class Refinement(Conversion):
     """The last stage of a conversion, from files."""
 
     def __init__(
-        self, video: Video, warped: Video, hole: Video, output: Path, options: Options, refiner: Refiner
+        self,
+        video: Video,
+        warped: Video,
+        hole: Video,
+        output: Path,
+        options: Options,
+        refiner: Refiner,
+        report: Reporter,
     ) -> None:
         for name, other in (("warped", warped), ("hole", hole)):
             size, wanted = (other.info.width, other.info.height), (video.info.width, video.info.height)
@@ -219,7 +245,7 @@ class Refinement(Conversion):
                 raise UserError(
                     f"--{name} {other.path} is {size[0]}×{size[1]}, the film {wanted[0]}×{wanted[1]}"
                 )
-        super().__init__(video, output, options, refiner, None, Reporter(options.progress))
+        super().__init__(video, output, options, refiner, None, report)
         self._settings |= {"warped": file_stamp(warped.path), "hole": file_stamp(hole.path)}
         self._warped = Sliding[Frame](warped.frames)
         self._hole = Sliding[Frame](hole.frames)

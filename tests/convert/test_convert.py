@@ -182,7 +182,17 @@ def test_rotation_is_honoured(tmp_path):
     with av.open(str(film)) as container:
         turns = round(next(container.decode(video=0)).rotation / 90)
     assert turns in (1, -1)
-    np.testing.assert_array_equal(luma[:, :, :48], np.rot90(read_luma(film), turns, axes=(1, 2)))
+    turned = np.rot90(read_luma(film), turns, axes=(1, 2))
+    np.testing.assert_array_equal(luma[:, :, :48], turned)
+    convert(str(film), tmp_path / "out.mov", depth=depth, codec="prores", **PLAIN)
+    assert np.abs(read_luma(tmp_path / "out.mov")[:, :, :48] / 4 - turned).mean() < 2
+
+
+def test_sound_stays_where_it_was_in_mp4(tmp_path):
+    film = make_film(tmp_path / "film.mp4", 30, sound=2, rate=Fraction(30000, 1001))
+    output = run(film, tmp_path / "out.mp4", 30)
+    assert packets(film, "audio") == packets(output, "audio") != []
+    assert read_times(film) == read_times(output)
 
 
 def test_a_picture_becomes_a_picture(tmp_path):
@@ -218,6 +228,13 @@ def test_a_folder_of_films_goes_on_after_a_bad_one(tmp_path):
     assert sorted(file.name for file in results.iterdir()) == ["a_LRF_Full_SBS.mp4", "c_LRF_Full_SBS.mp4"]
 
 
+def test_devices_share_the_shots_without_changing_the_result(tmp_path):
+    film = make_film(tmp_path / "film.mp4", 45, cuts=(11, 20, 33))
+    one = run(film, tmp_path / "one.mp4", 45, devices="cpu")
+    three = run(film, tmp_path / "three.mp4", 45, devices="cpu,cpu,cpu", depth_range="auto")
+    assert one.read_bytes() == three.read_bytes()
+
+
 def test_mistakes_are_named(tmp_path):
     film = make_film(tmp_path / "film.mp4", 3)
     subtitled = make_film(tmp_path / "words.mkv", 3, subtitle=True)
@@ -237,6 +254,7 @@ def test_mistakes_are_named(tmp_path):
         (film, {"depth": depth, "max_disparity": 40}, "at most half of the width"),
         (subtitled, {"depth": depth}, "name the output .mkv"),
         (pq, {"depth": depth}, "is HDR with PQ"),
+        (film, {"depth": depth, "devices": "gpu7"}, "--devices gpu7 can't be used"),
     ]:
         with pytest.raises(UserError, match=message):
             convert(str(given), output, **(PLAIN | options))
