@@ -38,19 +38,38 @@ TRAINER_VERBS = {
 VERBS: dict[str, Verb | dict[str, Verb]] = {
     "make-shards": Verb("make shards of the procedural stereo world", "m2svid.data.procedural:make_shards"),
     "sheet": Verb("contact sheet of the clips in shards", "m2svid.visualize:sheet"),
+    "convert": Verb("turn films into stereo films", "m2svid.convert.convert:convert"),
+    "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.stages:depth"),
+    "warp": Verb("second stage: warped right view and holes", "m2svid.convert.stages:warp"),
+    "refine": Verb("third stage: fill and repair the warped view", "m2svid.convert.stages:refine"),
+    "weights": {
+        "import": Verb("published weights to a folder", "m2svid.model.weights.verbs:import_"),
+        "export": Verb("a folder to the published layout", "m2svid.model.weights.verbs:export"),
+        "inspect": Verb("what a file or folder holds and is good for", "m2svid.model.weights.verbs:inspect"),
+        "init": Verb("the start of training from Stable Video Diffusion", "m2svid.model.weights.verbs:init"),
+    },
     "bench": {
         "warp": Verb("warp and mask closing, ms a frame", "m2svid.bench.warp:run"),
         "loader": Verb("samples/s of the training loader", "m2svid.bench.loader:run"),
         "attention": Verb("disoccluded against factorized attention", "m2svid.bench.attention:run"),
+        "weights": Verb("time and memory of import, forward and export", "m2svid.bench.weights:run"),
+        "convert": Verb("frames/s of the stages of convert", "m2svid.bench.convert:run"),
+        "seam": Verb("change at window borders over change inside", "m2svid.bench.seam:run"),
     },
 }
 
 SHORT = {"-o": "--output"}
 
 
+def option(word: str) -> str:
+    """An option as the functions name it: `-o` is --output, and hyphens may stand for underscores."""
+    name, equals, value = SHORT.get(word, word).partition("=")
+    return ("--" + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run one verb; a user's mistake ends in one sentence and exit status 2."""
-    words = [SHORT.get(word, word) for word in (sys.argv[1:] if args is None else args)]
+    words = list(sys.argv[1:] if args is None else args)
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="[%X]", handlers=[handler])
     for name in ("m2svid", "lightning"):
@@ -82,7 +101,7 @@ def run(words: list[str]) -> None:
         chosen = chosen[words.pop(0)]
     result = call(chosen, words, " ".join(path))
     if result is not None:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        sys.stdout.write(json.dumps(result, indent=2, default=str) + "\n")
 
 
 def overview(path: list[str], verbs: Mapping[str, Verb | Mapping[str, Verb]]) -> str:
@@ -99,4 +118,4 @@ def call(verb: Verb, words: list[str], prog: str) -> Any:
     """Call a verb's function with options read off its signature; required ones are positional."""
     from jsonargparse import auto_cli
 
-    return auto_cli(verb.load(), args=words, prog=prog)
+    return auto_cli(verb.load(), args=[option(word) for word in words], prog=prog)
