@@ -5,7 +5,6 @@ Shapes: T frames, H W pixels.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,11 +46,9 @@ def refine(
         fps=torch.tensor([fps], device=device, dtype=torch.float32),
         replaced=None if replaced is None else replaced.to(device)[None],
     )
-    sampler = copy.copy(model.usage.sampler)
-    sampler.num_steps = num_steps or sampler.num_steps
     generator = torch.Generator(device).manual_seed(seed)
     level = model.usage.noise_aug if noise_aug is None else noise_aug
-    right = model.predict(batch, sampler, level, add_noise, generator)
+    right = model.predict(batch, model.usage.sampler.with_steps(num_steps), level, add_noise, generator)
     return right[0, ..., :H, :W].to(left.device)
 
 

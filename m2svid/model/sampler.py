@@ -55,6 +55,10 @@ class Sampler:
         self.rho = rho
         self.spacing = spacing
 
+    def with_steps(self, num_steps: int | None) -> Sampler:
+        """This sampler with another number of steps; None = its own."""
+        return self if num_steps is None else Sampler(**vars(self) | {"num_steps": num_steps})
+
     def sigmas(self) -> Tensor:
         """(num_steps + 1,) float32 noise levels from σ_max down; 0 ends them."""
         points = self.num_steps + 1 if self.spacing == "trailing" else self.num_steps

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from m2svid.errors import UserError
 from m2svid.model.weights.check import MismatchError, check
-from m2svid.model.weights.components import Component, Part, Parts, shapes_of, tensor_shapes
+from m2svid.model.weights.components import Component, Part, Parts, build, shapes_of
 from m2svid.model.weights.names import (
     CLIP,
     FIRST_STAGE,
@@ -38,7 +38,6 @@ LEFTOVERS = (
 )
 """SVD's image autoencoder again: embedder 5 repeats 3; the first stage's encoder is 3's with quant_conv."""
 
-
 _SOURCES: dict[Component, Callable[[str, Mapping[str, Any]], Source]] = {
     "unet": unet_source,
     "vae": vae_source,
@@ -49,7 +48,11 @@ _SOURCES: dict[Component, Callable[[str, Mapping[str, Any]], Source]] = {
 def layout(component: Component, config: Mapping[str, Any]) -> Layout:
     """Where every tensor of a component stands in an sgm file."""
     find = _SOURCES[component]
-    return {name: (find(name, config), shape) for name, shape in tensor_shapes(component, config).items()}
+    with torch.device("meta"):
+        module = build(component, config)
+    tensors = shapes_of(module.state_dict())
+    # the module's config has what the given one leaves to defaults
+    return {name: (find(name, module.config), shape) for name, shape in tensors.items()}
 
 
 def to_diffusers(
