@@ -31,6 +31,7 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
         UserError: a mistake; with several inputs, after all others were converted.
     """
     chosen = Options(**options)
+    chosen.require_depth()
     report = Reporter(chosen.progress)
     films = find_films(input)
     several = len(films) > 1
@@ -115,17 +116,17 @@ def pick_devices(names: str) -> list[torch.device]:
 
 def open_depth(options: Options, device: torch.device) -> DepthEstimator:
     """The depth file, or the model of that name."""
-    assert options.depth is not None  # Options sees to it
-    path = Path(options.depth)
+    given = options.require_depth()
+    path = Path(given)
     local_model = (path / "config.json").exists()
     if path.exists() and not local_model:
         return DepthFile(path, options.depth_kind, options.depth_range)
     files = {".npz"} | VIDEO_SUFFIXES | IMAGE_SUFFIXES
-    if not local_model and (path.suffix.lower() in files or options.depth.startswith((".", "/", "~"))):
+    if not local_model and (path.suffix.lower() in files or given.startswith((".", "/", "~"))):
         raise UserError(f"--depth {path} does not exist")
     from m2svid.depth.transformers import TransformersDepth  # takes seconds to import
 
-    return TransformersDepth(options.depth, device)
+    return TransformersDepth(given, device)
 
 
 def make_refiner(options: Options, device: torch.device) -> Refiner:

@@ -112,11 +112,15 @@ class Options:
                 "--weights is missing: name a folder that `python -m m2svid weights import` made from the "
                 "released weights, or give --refine none to fill holes without a model"
             )
+
+    def require_depth(self) -> str:
+        """`depth`. Raises a UserError where it is not given."""
         if self.depth is None:
             raise UserError(
                 "--depth is missing: give a depth file, or name a model of transformers to be used, and "
                 f"downloaded if it is not there yet: --depth {DEFAULT_DEPTH}"
             )
+        return self.depth
 
     @property
     def rate(self) -> Fraction | None:
@@ -150,4 +154,4 @@ def _require(valid: bool, name: str, allowed: str, value: object) -> None:
 
 
 def _flag(name: str) -> str:
-    return "--" + name
+    return "--" + name.replace("_", "-")

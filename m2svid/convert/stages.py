@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from m2svid.convert.convert import make_refiner, open_depth, pick_devices
+from m2svid.convert.convert import make_refiner, open_depth, output_name, pick_devices
 from m2svid.convert.disparity import ShotDepth, to_disparity
 from m2svid.convert.job import Job, Pictures, Target
 from m2svid.convert.layouts import LAYOUTS
@@ -39,8 +39,8 @@ _UNTAGGED = 2
 
 def depth(
     input: Path,
-    output: Path,
-    depth: str,
+    output: Path | None = None,
+    depth: str | None = None,
     depth_kind: Kind = "auto",
     devices: str = "auto",
     cuts: bool = True,
@@ -51,7 +51,8 @@ def depth(
 
     Args:
         input: the film.
-        output: lossless video (.mkv), inverse depth: white is near; every shot normalised.
+        output: lossless video (.mkv), inverse depth: white is near; every shot normalised. If not given, the
+            film's name with `_depth`.
         depth: depth model of transformers (local folder or hub id), or a depth file to be normalised.
         depth_kind: what a depth file holds, see `convert`.
         devices: where the model runs; shots are shared out among several.
@@ -73,6 +74,7 @@ def depth(
         progress=progress,
     )
     report = Reporter(options.progress)
+    output = output or input.with_name(f"{input.stem}_depth.mkv")
     first, *others = (
         DepthJob(Video(input), output, options, open_depth(options, device), report)
         for device in pick_devices(options.devices)
@@ -82,8 +84,8 @@ def depth(
 
 def warp(
     input: Path,
-    output: Path,
-    depth: str,
+    output: Path | None = None,
+    depth: str | None = None,
     depth_kind: Kind = "auto",
     max_disparity: float = 0.05,
     devices: str = "auto",
@@ -95,7 +97,7 @@ def warp(
 
     Args:
         input: the film.
-        output: folder for both.
+        output: folder for both; if not given, the film's name with `_warp`.
         depth: as in `convert`.
         depth_kind: as in `convert`.
         max_disparity: shift of the nearest point: below 1 a share of the width, from 1 on pixels.
@@ -117,6 +119,7 @@ def warp(
         restart=restart,
         progress=progress,
     )
+    output = output or input.with_name(f"{input.stem}_warp")
     output.mkdir(parents=True, exist_ok=True)
     report = Reporter(options.progress)
     first, *others = (
@@ -126,23 +129,24 @@ def warp(
     first.run(others)
 
 
-def refine(input: Path, warped: Path, hole: Path, output: Path, **options: Any) -> None:
+def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **options: Any) -> None:
     """Repair a warped view and fill its holes: the last stage of `convert`.
 
     Args:
         input: the film, left view.
         warped: it as the right eye sees it, black in holes; what `warp` writes.
         hole: white where that is a hole.
-        output: the stereo film.
+        output: the stereo film; if not given, it is named as by `convert`.
         **options: as in `convert`; those on depth have no part in this.
 
     Raises:
         UserError: a mistake.
     """
-    chosen = Options(**({"depth": "given with the warped view"} | options))
+    chosen = Options(**options)
     if chosen.eyes == "both":
         raise UserError("--eyes both is not for `refine`, which is given the right view alone")
     report = Reporter(chosen.progress)
+    output = output_name(input, output, chosen, several=False)
     first, *others = (
         Refinement(
             Video(input), Video(warped), Video(hole), output, chosen, make_refiner(chosen, device), report
