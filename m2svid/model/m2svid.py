@@ -8,7 +8,7 @@ factor.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -25,6 +25,9 @@ from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.usage import Usage
 from m2svid.model.vae import VideoAutoencoder
+
+if TYPE_CHECKING:
+    from m2svid.model.weights.settings import AttentionName
 
 
 class M2SVid(nn.Module):
@@ -216,11 +219,33 @@ class M2SVid(nn.Module):
         )
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, **options: Any) -> M2SVid:
-        """The model of any known weights; `path` and options as for `weights.loading.load_model`."""
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        attention: AttentionName | None = None,
+        backbone: str | Path | None = None,
+        **options: Any,
+    ) -> M2SVid:
+        """The model of any known weights, ready for inference.
+
+        Args:
+            path: a published M2SVid file, a folder of `weights import`, a checkpoint of `fit`, a U-Net folder
+                of StereoCrafter or DepthCrafter, or the hub id of a folder.
+            device: where the model goes.
+            dtype: of its parameters; None = the file's.
+            attention: "disoccluded" or "factorized", where neither the weights nor the file's name say it.
+            backbone: weights of VAE and image encoder, where `path` holds a U-Net only.
+            **options: less common ones, see `m2svid.model.weights.loading.load_model`.
+
+        Raises:
+            UserError: the weights are unknown, truncated, don't fit, or leave something open that must be
+                given.
+        """
         from m2svid.model.weights.loading import load_model  # knows this class
 
-        return load_model(path, **options)
+        return load_model(path, device, dtype, backbone=backbone, attention=attention, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the folder that `from_pretrained` takes. Raises UserError where it exists."""

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModelWithProjection
 
@@ -17,6 +18,7 @@ from m2svid.model.conditioning import Conditioning
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.vae import SpaceToDepth
 from m2svid.model.weights import MismatchError
+from m2svid.model.weights.files import hub_patterns
 from m2svid.model.weights.loading import load_model
 from m2svid.model.weights.opening import Heads, open_weights
 from m2svid.model.weights.verbs import export, import_, init, inspect
@@ -160,6 +162,29 @@ def test_output_is_never_overwritten(folder, published_file):
 def test_unknown_path():
     with pytest.raises(UserError, match="no file or folder"):
         load_model("nowhere/at/all.pt")
+
+
+REPOSITORY = [
+    "svd_xt.safetensors",
+    "model_index.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+    "unet/diffusion_pytorch_model.bin",
+    "image_encoder/model.safetensors",
+    "image_encoder/model.fp16.safetensors",
+    "unet_diffusers/diffusion_pytorch_model.safetensors",
+]
+
+
+@pytest.mark.parametrize(
+    ("folder", "variant", "wanted"),
+    [("", None, [1, 2, 3, 7]), ("", "fp16", [1, 2, 4, 5, 8]), ("unet_diffusers", None, [1, 2, 9])],
+)
+def test_only_what_is_needed_is_fetched(folder, variant, wanted):
+    files = filter_repo_objects(REPOSITORY, **hub_patterns(folder, variant))
+    assert list(files) == [REPOSITORY[i] for i in wanted]
 
 
 def test_inspect(published_file, folder):

@@ -6,7 +6,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -18,15 +18,14 @@ from torch import Tensor
 from m2svid.errors import UserError
 
 HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<folder>[\w./-]+))?")
-HUB_FILES = ["*.json", "*.safetensors"]
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
-def resolve(path: str | Path) -> Path:
-    """The local file or folder that the user named; a hub id (`owner/name` or `owner/name/folder`) is
-    fetched.
+def resolve(path: str | Path, variant: str | None = None) -> Path:
+    """The local file or folder that the user named, or the hub folder, `owner/name` or `owner/name/folder`.
 
-    Files that were fetched before are used again; HF_HUB_OFFLINE=1 forbids to fetch.
+    From the hub, the components' files of the variant are fetched, if they were not before; HF_HUB_OFFLINE=1
+    forbids to fetch.
 
     Raises:
         UserError: there is no such file, folder or hub id, or it can't be fetched.
@@ -40,15 +39,24 @@ def resolve(path: str | Path) -> Path:
             f"There is no file or folder {path}, and it is no hub id (owner/name or owner/name/folder)."
         )
     folder = hub["folder"] or ""
-    patterns = [f"{folder}/{pattern}" if folder else pattern for pattern in HUB_FILES]
     try:
-        return Path(snapshot_download(hub["repo"], allow_patterns=patterns)) / folder
+        return Path(snapshot_download(hub["repo"], **hub_patterns(folder, variant))) / folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"{path} is no local path and can't be fetched from the hub ({type(error).__name__}): check the "
             "name and the network, accept the model's licence on its page and run `hf auth login`, or give "
             "a local folder."
         ) from error
+
+
+def hub_patterns(folder: str, variant: str | None) -> dict[str, list[str]]:
+    """Which files of a hub repository belong to a model: not the same weights again in other formats."""
+    homes = [folder] if folder else ["", "unet", "vae", "image_encoder"]
+    names = ["diffusion_pytorch_model", "model"]
+    suffix = f".{variant}*.safetensors" if variant else "*.safetensors"
+    weights = [str(PurePosixPath(home, name + suffix)) for home in homes for name in names]
+    other_variants = [] if variant else ["*.*.safetensors"]
+    return {"allow_patterns": ["*.json", *weights], "ignore_patterns": other_variants}
 
 
 def read_file(path: Path) -> dict[str, Tensor]:

@@ -31,11 +31,11 @@ def open_model(
     variant: str | None = None,
 ) -> Opened:
     """A whole model as it stands on disk: all components, and settings that are known. See `load_model`."""
-    opened = open_weights(resolve(path), heads, variant)
+    opened = open_weights(resolve(path, variant), heads, variant)
     if opened.format == "Lightning checkpoint" and backbone is None:
         opened = _with_run(opened)
     else:
-        frozen = None if backbone is None else open_weights(resolve(backbone), heads, variant)
+        frozen = None if backbone is None else open_weights(resolve(backbone, variant), heads, variant)
         opened = with_backbone(opened, frozen)
     return replace(opened, settings=_decide(opened, attention, conditioning))
 

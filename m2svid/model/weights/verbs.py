@@ -124,7 +124,7 @@ def inspect(
         UserError: unknown, truncated or half-matching; what is missing, unexpected or wrongly shaped is
             listed.
     """
-    return _describe(open_weights(resolve(source), Heads(head_channels, clip_heads), variant))
+    return _describe(open_weights(resolve(source, variant), Heads(head_channels, clip_heads), variant))
 
 
 def _describe(opened: Opened) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def init(
     Raises:
         UserError: the source is not Stable Video Diffusion, or the output exists.
     """
-    opened = open_weights(resolve(source), Heads(head_channels, clip_heads), variant)
+    opened = open_weights(resolve(source, variant), Heads(head_channels, clip_heads), variant)
     settings = Settings(Conditioning(conditioning), attention)
     unet = components.load("unet", opened.parts.unet)
     widen_conv_in(unet, settings.conditioning)
