@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import BinaryIO
 
 import braceexpand
 import fsspec
-from webdataset import gopen
+from webdataset.gopen import gopen, set_options
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
 from m2svid.data.clips import BrokenClipError, RawClip
@@ -93,10 +94,12 @@ def read_shard(url: str) -> Iterator[RawClip]:
         BrokenClipError: the shard cannot be read to its end; names it and the cause.
     """
     try:
-        with _open(url) as stream:
+        with _open(url) as opened:
+            stream = _WithTail(opened)
             for sample in group_by_keys(tar_file_expander([{"url": url, "stream": stream}])):
                 members = {name: data for name, data in sample.items() if not name.startswith("__")}
                 yield RawClip(url, sample["__key__"], members)
+            _check_end(stream.tail)
     except UserError:
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
@@ -105,14 +108,34 @@ def read_shard(url: str) -> Iterator[RawClip]:
         raise BrokenClipError(f"shard {url} cannot be read: {cause}") from error
 
 
+class _WithTail:
+    """A stream that remembers the last block it has read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.tail = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        before = self.tail if len(data) < tarfile.BLOCKSIZE else b""  # joined only where it matters
+        self.tail = (before + data)[-tarfile.BLOCKSIZE :]
+        return data
+
+
+def _check_end(tail: bytes) -> None:
+    """A tar ends with blocks of zeros; tarfile takes one that was cut between two members for complete."""
+    if tail != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it has no end mark; a shard must be a whole, uncompressed tar")
+
+
 def _open(url: str) -> BinaryIO:
     if url.startswith(_CLOUD):
         filesystem, path = _filesystem(url)
         return filesystem.open(path, "rb")
     if not url.startswith(_COMMANDS):
         return Path(url).open("rb")
-    stream = gopen.gopen(url)
-    gopen.set_options(stream, ignore_status=_BROKEN_PIPE)
+    stream = gopen(url)
+    set_options(stream, ignore_status=_BROKEN_PIPE)
     return stream
 
 
@@ -123,7 +146,11 @@ def count_clips(url: str) -> int:
     try:
         with tarfile.open(url) as tar:
             keys = (base_plus_ext(member.name)[0] for member in tar if member.isreg())
-            return sum(1 for key, _ in groupby(key for key in keys if key is not None))
+            clips = sum(1 for key, _ in groupby(key for key in keys if key is not None))
+        with Path(url).open("rb") as file:
+            file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
+            _check_end(file.read())
+        return clips
     except (tarfile.TarError, EOFError, OSError) as error:
         raise BrokenClipError(f"shard {url} cannot be read: {error}") from error
 

@@ -7,11 +7,11 @@ Shapes: T frames, H W pixels of the clip, h w of the sample.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import NoReturn
 
 import numpy as np
@@ -92,12 +92,18 @@ class Augmentation:
     def __call__(self, reader: ClipReader, bucket: Bucket, random: np.random.Generator) -> Sample:
         """A random sample of the bucket's size; a ValueError where the clip is too short."""
         info = reader.info
-        fps = self._draw_fps(info, bucket.frames, random)
-        last_start = info.num_frames - frame_span(info.fps, fps, bucket.frames)
-        indices = frame_indices(info.fps, fps, bucket.frames, int(random.integers(last_start + 1)))
+        indices, fps = self.draw_frames(info, bucket.frames, random)
         size = (bucket.height, bucket.width)
         region = self._draw_part(_draw_crop((info.height, info.width), size, random), random)
         return make_sample(reader, indices, fps, region, size)
+
+    def draw_frames(
+        self, info: ClipInfo, frames: int, random: np.random.Generator
+    ) -> tuple[list[int], Fraction]:
+        """Random frames of a clip, and their frame rate; a ValueError where the clip is too short."""
+        fps = self._draw_fps(info, frames, random)
+        last_start = info.num_frames - frame_span(info.fps, fps, frames)
+        return frame_indices(info.fps, fps, frames, int(random.integers(last_start + 1))), fps
 
     def _draw_fps(self, info: ClipInfo, frames: int, random: np.random.Generator) -> Fraction:
         low, high = self.fps
@@ -202,8 +208,7 @@ def _refuse_short(info: ClipInfo, fps: Fraction, frames: int) -> NoReturn:
 def make_sample(
     reader: ClipReader, indices: Sequence[int], fps: Fraction, region: Region, size: tuple[int, int]
 ) -> Sample:
-    """Decodes frames and makes the views: warped and closed at the clip's resolution, then cropped and
-    resized.
+    """Decodes frames and makes the views: warped at the clip's resolution, then cropped and resized.
 
     Args:
         reader: the clip.
@@ -212,25 +217,39 @@ def make_sample(
         region: the crop, the same for all views.
         size: (h, w) of the sample.
     """
-    with ThreadPoolExecutor(2) as pool:  # decoding holds no Python lock
-        left, right = pool.map(partial(reader.video, indices=indices), ("left", "right"))
-    warped, hole = _warped(reader, indices, left, region)
-    left, right, warped = (_resize(video, size) for video in (region.of(left), region.of(right), warped))
-    return Sample(left, right, warped, _resize_hole(hole, size), float(fps))
+    # Decoding releases Python's lock: the right view comes while we warp.
+    with _one_torch_thread(), ThreadPoolExecutor(2) as pool:
+        left, right = (pool.submit(reader.video, view, indices) for view in ("left", "right"))
+        warped, hole = _warped(reader, indices, left, region)
+        views = (region.of(left.result()), region.of(right.result()), warped)
+        views = [_resize(view, size) for view in views]
+        return Sample(*views, hole=_resize_hole(hole, size), fps=float(fps))
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Keeps small operations off the cores that decode: waiting for one another costs more than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _warped(
-    reader: ClipReader, indices: Sequence[int], left: Tensor, region: Region
+    reader: ClipReader, indices: Sequence[int], left: Future[Tensor], region: Region
 ) -> tuple[Tensor, Tensor]:
     """The region of the warped view and of its closed hole; only what the region can show is computed."""
-    frame = tuple(left.shape[2:])
+    frame = (reader.info.height, reader.info.width)
     around = region.grown(_CLOSING_REACH, 0, frame)
     if reader.has_disparity:
         # Pixels move left only, and by no more than the largest disparity.
         reach = math.ceil(reader.info.disparity_max) + 1
         source = region.grown(_CLOSING_REACH, reach, frame)
-        warped, hole = warp(source.of(left), reader.disparity(indices, source))
-        warped, hole = (around.within(source).of(video) for video in (warped, hole))
+        disparity = reader.disparity(indices, source)
+        views = warp(source.of(left.result()), disparity)
+        warped, hole = (around.within(source).of(view) for view in views)
     else:
         warped, hole = around.of(reader.video("warped", indices)), reader.hole(indices, around)
     inner = region.within(around)

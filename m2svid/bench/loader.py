@@ -1,0 +1,167 @@
+"""How fast training samples come from shards, beside what decord alone needs for the same frames."""
+
+from __future__ import annotations
+
+import cProfile
+import io
+import pstats
+import tempfile
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from m2svid.batch import StereoBatch
+from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
+from m2svid.data.clips import RawClip
+from m2svid.data.codec import decord
+from m2svid.data.datamodule import TrainingLoader
+from m2svid.data.procedural import ProceduralWorld
+from m2svid.data.randomness import Purpose, generator
+from m2svid.data.shards import Clip, ClipInfo, ShardWriter
+from m2svid.data.sources import read_shard
+from m2svid.data.stream import DatasetSpec, TrainingStream
+from m2svid.data.transforms import Augmentation
+
+# One process of the published loader, mixed buckets, four videos a sample through ffmpeg, 2 CPU cores.
+PUBLISHED_SECONDS = 0.96
+_SEED = 0
+_STAGES = {
+    "read_shard": ("_walk",),
+    "wait_for_views": ("result",),
+    "decode_disparity": ("disparity",),
+    "warp": ("warp",),
+    "close_and_blacken": ("close_hole", "blacken"),
+    "resize": ("_resize", "_resize_hole"),
+    "collate": ("collate",),
+}
+
+
+def run(
+    clips: int = 4, samples: int = 60, workers: int = 2, folder: str | None = None
+) -> dict[str, float | int | str]:
+    """Loads samples of the paper's three buckets in turn from shards of procedural clips, 512×512, 5 s at 30
+    fps.
+
+    Args:
+        clips: how many are written.
+        samples: timed in every measurement.
+        workers: loader processes of the second measurement.
+        folder: where the shards are written and kept; a temporary one otherwise.
+
+    Returns:
+        Seconds a sample of one process, of decord alone for the same frames of both views (the reference;
+        decord with its default settings), their ratio and the ratio to the published loader; samples a second
+        of one process and of several; and what share of one process's time each stage takes.
+    """
+    if folder is not None:
+        return _measure(Path(folder), clips, samples, workers)
+    with tempfile.TemporaryDirectory() as temporary:
+        return _measure(Path(temporary), clips, samples, workers)
+
+
+def _measure(folder: Path, clips: int, samples: int, workers: int) -> dict[str, float | int | str]:
+    urls = _write(folder, clips)
+    loader, reference = _single_process(urls, samples)
+    parallel = _seconds_in_parallel(urls, samples, workers)
+    result: dict[str, float | int | str] = {
+        "samples": samples,
+        "torch_threads": torch.get_num_threads(),
+        "loader_s_per_sample": sum(loader) / samples,
+        "decord_alone_s_per_sample": sum(reference) / samples,
+        "ratio_to_decord_alone": sum(loader) / sum(reference),
+        "published_s_per_sample": PUBLISHED_SECONDS,
+        "times_faster_than_published": PUBLISHED_SECONDS * samples / sum(loader),
+        "samples_per_s": samples / sum(loader),
+        f"samples_per_s_with_{workers}_workers": 1 / parallel,
+    }
+    for number, bucket in enumerate(PAPER_BUCKETS):
+        times = loader[number :: len(PAPER_BUCKETS)]
+        result[f"s_{bucket.frames}x{bucket.height}x{bucket.width}"] = sum(times) / len(times)
+    return result | _shares(urls, samples)
+
+
+def _write(folder: Path, clips: int) -> list[str]:
+    with ShardWriter(folder, "bench", max_clips=1) as writer:
+        for seed in range(clips):
+            world = ProceduralWorld(seed=seed, height=512, width=512, num_frames=15).render()
+            frames = torch.tensor([*range(15), *reversed(range(15))] * 5)  # there and back
+            views = (view[frames] for view in (world.left, world.right))
+            writer.write(Clip(f"{seed:03d}", *views, Fraction(30), world.disparity[frames]))
+    return [str(path) for path in writer.paths]
+
+
+class _InTurn(BucketSchedule):
+    """The paper's buckets one after the other, so that every measurement has equally many of each."""
+
+    def __getitem__(self, batch: int) -> Bucket:
+        return self.buckets[batch % len(self.buckets)]
+
+
+def _loader(urls: list[str], workers: int = 0) -> TrainingLoader:
+    schedule = _InTurn(PAPER_BUCKETS, _SEED)
+    stream = TrainingStream([DatasetSpec("bench", urls)], schedule, Augmentation(), _SEED, shuffle_buffer=2)
+    return TrainingLoader(stream, batches_trained=lambda: 0, num_workers=workers)
+
+
+def _single_process(urls: list[str], samples: int) -> tuple[list[float], list[float]]:
+    """Seconds of every sample, of the loader and of decord alone, in turns: a slow spell hits both alike."""
+    clips = {f"bench/{clip.key}": clip for url in urls for clip in read_shard(url)}
+    batches = iter(_loader(urls))
+    _warm_up(_loader(urls))
+    loader, reference = [], []
+    for _ in range(samples):
+        start = time.perf_counter()
+        batch = next(batches)
+        loader.append(time.perf_counter() - start)
+        reference.append(_decord_seconds(clips[batch.keys[0]], batch))
+    return loader, reference
+
+
+def _decord_seconds(clip: RawClip, batch: StereoBatch) -> float:
+    random = generator(Purpose.SAMPLE, _SEED, 0, 0, batch.index)
+    random.choice(1, p=[1.0])  # the dataset
+    info = ClipInfo.from_json(clip.members["json"])
+    indices, fps = Augmentation().draw_frames(info, batch.num_frames, random)
+    assert batch.fps[0] == torch.tensor(float(fps))  # these are the frames of the batch
+    start = time.perf_counter()
+    for view in ("left.mp4", "right.mp4"):
+        decord.VideoReader(io.BytesIO(clip.members[view])).get_batch(indices)
+    return time.perf_counter() - start
+
+
+def _seconds_in_parallel(urls: list[str], samples: int, workers: int) -> float:
+    """Seconds a sample, once all workers are at work."""
+    batches = iter(_loader(urls, workers))
+    _take(batches, 2 * workers)
+    start = time.perf_counter()
+    _take(batches, samples)
+    return (time.perf_counter() - start) / samples
+
+
+def _warm_up(loader: TrainingLoader) -> None:
+    _take(iter(loader), len(PAPER_BUCKETS))
+
+
+def _take(batches: Iterator[StereoBatch], number: int) -> None:
+    for _ in islice(batches, number):
+        pass
+
+
+def _shares(urls: list[str], samples: int) -> dict[str, float]:
+    """Which share of one process's time the stages take, by function."""
+    batches = iter(_loader(urls))
+    next(batches)
+    profile = cProfile.Profile()
+    start = time.perf_counter()
+    profile.runcall(_take, batches, samples)
+    total = time.perf_counter() - start
+    seconds: dict[str, float] = {}
+    for (_, _, function), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():
+        seconds[function] = max(seconds.get(function, 0.0), cumulative)
+    shares = {stage: sum(seconds.get(name, 0) for name in names) / total for stage, names in _STAGES.items()}
+    shares["other"] = 1 - sum(shares.values())
+    return {f"share_{stage}": round(share, 3) for stage, share in shares.items()}

@@ -1,0 +1,85 @@
+"""Frames and planes survive the way through a shard."""
+
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from m2svid.data.codec import PlaneDecoder, VideoDecoder, encode_planes, encode_video
+
+
+def smooth_video(frames=10, height=64, width=96):
+    rows = torch.linspace(20, 120, height)[:, None].expand(height, width)
+    columns = torch.linspace(60, 240, width).expand(height, width)
+    picture = torch.stack([rows, columns, 250 - rows])
+    return torch.stack([(picture - 5 * t).clamp(0, 255).byte() for t in range(frames)])
+
+
+def test_colours_come_back():
+    video = smooth_video()
+    decoded = VideoDecoder(encode_video(video, Fraction(30), crf=1), 96)[range(10)]
+    error = decoded.float() - video.float()
+    assert error.abs().max() <= 6
+    assert error.square().mean().sqrt() < 1.5
+    assert error.mean((0, 2, 3)).abs().max() < 1.2  # decord itself rounds down
+
+
+def test_colours_are_the_same_to_another_decoder(tmp_path):
+    video = smooth_video()
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(encode_video(video, Fraction(30000, 1001), crf=1))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == Fraction(30000, 1001)
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+    ours = VideoDecoder(path.read_bytes(), 96)[range(10)].permute(0, 2, 3, 1).numpy()
+    assert np.abs(frames.astype(int) - ours).max() <= 3
+
+
+@pytest.mark.parametrize("width", [16, 24, 48, 72, 80, 112, 370])
+def test_any_width(width):
+    video = smooth_video(3, 32, width)
+    decoded = VideoDecoder(encode_video(video, Fraction(30), crf=1), width)[[0, 2]]
+    assert (decoded.float() - video[[0, 2]].float()).abs().mean() < 4
+
+
+def test_frames_at_random():
+    video = torch.arange(0, 250, 5, dtype=torch.uint8)[:, None, None, None].expand(50, 3, 96, 96).contiguous()
+    decoder = VideoDecoder(encode_video(video, Fraction(30), crf=1), 96)
+    assert len(decoder) == 50
+    for indices in ([0, 1, 2], [7, 8, 9], [3, 17, 31, 45], [49], [48, 2]):
+        assert (decoder[indices].float() - video[indices].float()).abs().max() <= 2
+
+
+def test_bytes_that_are_no_video():
+    with pytest.raises(ValueError, match="no readable video"):
+        VideoDecoder(b"hello" * 100, 96)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_planes_come_back_exactly(dtype):
+    planes = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (5, 30, 41), dtype=dtype)
+    decoder = PlaneDecoder(encode_planes(planes))
+    assert len(decoder) == 5
+    for index, plane in zip([4, 0, 2], decoder[[4, 0, 2]], strict=True):
+        assert plane.dtype == dtype
+        assert np.array_equal(plane, planes[index])
+
+
+def test_damaged_plane():
+    data = bytearray(encode_planes(np.arange(6000, dtype=np.uint16).reshape(1, 60, 100)))
+    data[200:260] = bytes(60)
+    with pytest.raises(Exception, match=r"CRC|no readable"):
+        PlaneDecoder(bytes(data))[[0]]
+
+
+@pytest.mark.parametrize("first, works", [("m2svid.data.codec", True), ("decord", False)])
+def test_decord_does_not_spoil_pngs(first, works):
+    code = f"import {first}\nimport m2svid.data.codec"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.returncode == 0) == works, result.stderr
+    assert works or "import m2svid before decord" in result.stderr
