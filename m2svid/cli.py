@@ -61,10 +61,19 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
 SHORT = {"-o": "--output"}
 
 
-def option(word: str) -> str:
-    """An option as the functions name it: `-o` is --output, and hyphens may stand for underscores."""
-    name, equals, value = SHORT.get(word, word).partition("=")
-    return ("--" + name[2:].replace("-", "_") if name.startswith("--") else name) + equals + value
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """Options as the functions name them: `-o` is --output, hyphens may stand for underscores, and an option
+    without a value is a switch that is set."""
+    full: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        name, equals, value = SHORT.get(word, word).partition("=")
+        if not name.startswith("--"):
+            full.append(word)
+            continue
+        full.append("--" + name[2:].replace("-", "_") + equals + value)
+        if not equals and following.startswith("--") and name not in ("--help", "--print_config"):
+            full.append("true")
+    return full
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -118,4 +127,4 @@ def call(verb: Verb, words: list[str], prog: str) -> Any:
     """Call a verb's function with options read off its signature; required ones are positional."""
     from jsonargparse import auto_cli
 
-    return auto_cli(verb.load(), args=[option(word) for word in words], prog=prog)
+    return auto_cli(verb.load(), args=spelled_out(words), prog=prog)
