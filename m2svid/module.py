@@ -79,6 +79,7 @@ class M2SVidModule(LightningModule):
         self.make_lr_scheduler = lr_scheduler
         self.noise_aug = noise_aug
         self.seed = seed
+        self._loaded_step = 0
         if init_unet is not None:
             self._init_unet(init_unet)
 
@@ -111,11 +112,7 @@ class M2SVidModule(LightningModule):
 
     def _generator(self, index: int) -> Generator:
         """All randomness of a step depends on seed, rank and batch alone, so that resuming repeats it."""
-        words = (self.seed, self.global_rank, index)
-        mixed = 0
-        for word in words:
-            mixed = (mixed * 0x9E3779B97F4A7C15 + word + 1) % 2**63
-        return Generator(device=self.device).manual_seed(mixed)
+        return _seeded(self.device, self.seed, self.global_rank, index)
 
     def training_step(self, batch: StereoBatch, batch_idx: int) -> Tensor:
         self.model.unet.train()
@@ -128,11 +125,15 @@ class M2SVidModule(LightningModule):
     # ---------------------------------------------------------------- evaluation
 
     @torch.no_grad()
-    def predict(self, batch: StereoBatch, index: int = 0) -> Tensor:
-        """The right view of a batch, (B, T, 3, H, W) in [0, 1], with the recipe's sampler."""
+    def predict(self, batch: StereoBatch) -> Tensor:
+        """The right view of a batch, (B, T, 3, H, W) in [0, 1], with the recipe's sampler.
+
+        The noise of a clip follows from the seed and the clip's key, whatever process or batch it is in.
+        """
         self.model.unet.eval()
+        noise = [_seeded(self.device, self.seed, *key.encode()) for key in batch.keys]
         return self.model.predict(
-            batch, sampler=self.recipe.sampler, noise_aug=self.noise_aug, generator=self._generator(index)
+            batch, sampler=self.recipe.sampler, noise_aug=self.noise_aug, generator=noise
         )
 
     def on_validation_epoch_start(self) -> None:
@@ -163,7 +164,9 @@ class M2SVidModule(LightningModule):
         if self.trainer.sanity_checking:
             return
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        values = self.evaluation.finish(folder, f"{stage}_step{self.global_step}")
+        # validate and test restore the weights of a checkpoint, but leave the trainer's step at 0.
+        step = self.global_step or self._loaded_step
+        values = self.evaluation.finish(folder, f"{stage}_step{step}")
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
 
     def predict_step(self, batch: StereoBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -175,6 +178,9 @@ class M2SVidModule(LightningModule):
         """Only the trained parameters: the frozen ones come from the backbone again."""
         state = super().state_dict(*args, **kwargs)
         return {key: value for key, value in state.items() if key.startswith(TRAINED)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._loaded_step = checkpoint["global_step"]
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load the trained parameters.
@@ -197,3 +203,10 @@ class M2SVidModule(LightningModule):
                 f"of another shape {reshaped or 'nothing'}"
             )
         return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+
+def _seeded(device: torch.device, *words: int) -> Generator:
+    mixed = 0
+    for word in words:
+        mixed = (mixed * 0x9E3779B97F4A7C15 + word + 1) % 2**63
+    return Generator(device=device).manual_seed(mixed)

@@ -76,7 +76,7 @@ class M2SVid(nn.Module):
         batch: StereoBatch,
         noise_aug: float | Tensor = 0.02,
         add_noise: bool = True,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Condition:
         """Encodes what the U-Net is told about a batch; no gradients.
 
@@ -85,7 +85,7 @@ class M2SVid(nn.Module):
             noise_aug: s ≥ 0, level of the pixel noise on the views (REFERENCE "Conditioning noise"), for the
                 batch or (B,) for each clip; the U-Net is told it in any case. CLIP sees clean frames.
             add_noise: whether the noise is added.
-            generator: of the noise; None = the default one.
+            generator: of the noise, or a list of one for each clip; None = the default one.
 
         Raises:
             UserError: if the size is no multiple of `size_multiple`, or noise_aug negative.
@@ -152,7 +152,7 @@ class M2SVid(nn.Module):
         sampler: Sampler | None = None,
         noise_aug: float | Tensor = 0.02,
         add_noise: bool = True,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Tensor:
         """The right view (B, T, 3, H, W) in [0, 1], float32.
 
@@ -161,14 +161,15 @@ class M2SVid(nn.Module):
             sampler: None = one step from zero, the paper's feed-forward prediction (Eq. 4).
             noise_aug: see `condition`.
             add_noise: see `condition`.
-            generator: of the conditioning's and the sampler's noise; None = the default one.
+            generator: of the conditioning's and the sampler's noise, or a list of one for each clip; None =
+                the default one.
         """
         sampler = sampler or Sampler()
         condition = self.condition(batch, noise_aug, add_noise, generator)
         B, T, _, h, w = condition.mask.shape
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            return self.denoise(x, sigma, condition, generator)
+            return self.denoise(x, sigma, condition)
 
         z = sampler(denoise, (B, T, self.vae.latent_channels, h, w), condition.mask.device, generator)
         return (self.decode(z).float() / 2 + 0.5).clamp(0, 1)

@@ -72,7 +72,7 @@ class Sampler:
         denoise: Callable[[Tensor, Tensor], Tensor],
         shape: Sequence[int],
         device: torch.device | str,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Tensor:
         """Samples float32 latents.
 
@@ -80,7 +80,8 @@ class Sampler:
             denoise: D(x; σ) with x of `shape` and σ (B,).
             shape: (B, ...) of the latents.
             device: where to sample.
-            generator: of the starting noise; None = the default one. Not used with start "zero".
+            generator: of the starting noise, or a list of one for each clip; None = the default one. Not used
+                with start "zero".
         """
         sigmas = self.sigmas().to(device)
         x = self._start(shape, sigmas, generator)
@@ -89,7 +90,9 @@ class Sampler:
             x = clean + (x - clean) * (next_sigma / sigma)
         return x
 
-    def _start(self, shape: Sequence[int], sigmas: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _start(
+        self, shape: Sequence[int], sigmas: Tensor, generator: torch.Generator | list[torch.Generator] | None
+    ) -> Tensor:
         if self.start == "zero":
             return sigmas.new_zeros(tuple(shape))
         noise = randn_tensor(tuple(shape), generator=generator, device=sigmas.device)
