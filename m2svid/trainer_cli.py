@@ -19,6 +19,9 @@ class TrainerCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
+        # The root logger shows Lightning's messages already.
+        for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).handlers.clear()
         super().__init__(
             M2SVidModule,
             StereoDataModule,
@@ -41,8 +44,8 @@ class TrainerCLI(LightningCLI):
         if self.subcommand == "predict":
             # Predictions are written to files; keeping them all would fill the memory.
             self.config["predict"]["return_predictions"] = False
-        # The root logger shows Lightning's messages already.
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).handlers.clear()
+        if self.subcommand != "fit":
+            # The run's config.yaml stays the one that its checkpoints were trained with.
+            self.save_config_callback = None
         # VAE and CLIP are frozen and stay in evaluation mode on purpose.
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
