@@ -1,0 +1,177 @@
+"""The trainer's verbs as a user starts them, on the quickstart at tiny size."""
+
+import csv
+import os
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from m2svid.data.codec import VideoDecoder
+from tests.tiny_run import LAST, QUICKSTART, RUN, STEPS, finish, start
+
+CLIPS = 3  # of the validation set in tiny.yaml: an odd number
+METHODS = ("", "_warped", "_filled")
+
+
+def load(path):
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def events(folder):
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def rows(path):
+    with path.open() as file:
+        return {row.pop("key"): {k: float(v) for k, v in row.items()} for row in csv.DictReader(file)}
+
+
+def test_fit_says_what_it_trains(fitted):
+    assert "training 0.7 M parameters (the U-Net)" in fitted.output
+    assert "recipe EndToEnd, attention Disoccluded, conditioning left, warped, mask" in fitted.output
+    assert "LPIPS is left out" in fitted.output
+
+
+def test_checkpoint_holds_the_trained_parameters_only(fitted):
+    checkpoint = load(fitted.folder / LAST)
+    assert checkpoint["global_step"] == STEPS
+    assert {key.split(".")[1] for key in checkpoint["state_dict"]} == {"unet"}
+    trained = len(checkpoint["state_dict"])
+    assert len(checkpoint["optimizer_states"][0]["state"]) == trained
+    weights = sum(tensor.numel() for tensor in checkpoint["state_dict"].values()) * 4
+    assert (fitted.folder / LAST).stat().st_size < 3 * weights * 1.1  # weights and AdamW's two moments
+
+
+def test_every_validation_measures_model_and_baselines(fitted):
+    for step in range(2, STEPS + 1, 2):
+        values = [rows(fitted.folder / RUN / f"val_step{step}_procedural{name}.csv") for name in METHODS]
+        keys = {key for method in values for key in method}
+        assert keys == set(values[0]) and len(keys) == CLIPS
+    model, warped, filled = values
+    for key in keys:
+        assert filled[key]["psnr_masked_inside"] > warped[key]["psnr_masked_inside"]  # black holes
+        assert model[key]["hole_share"] == warped[key]["hole_share"] > 0
+
+
+def test_tensorboard_shows_training_speed_pictures_and_validation(fitted):
+    shown = events(fitted.folder / RUN)
+    scalars = shown.Tags()["scalars"]
+    assert {
+        "train/loss",
+        "train/loss_latent",
+        "train/loss_l1",
+        "lr-AdamW",
+        "speed/samples_per_s",
+        "speed/data_wait_share",
+        "speed/peak_memory_gb",
+        "data/skipped_clips",
+        "val/procedural/psnr",
+        "val/procedural/psnr_masked_inside",
+        "val/procedural/warped/psnr",
+        "val/procedural/filled/psnr_inside",
+    } <= set(scalars)
+    pictures = {
+        f"{place}/{name}" for place in ("train", "val/procedural") for name in ("strip", "error", "anaglyph")
+    }
+    assert set(shown.Tags()["images"]) == pictures
+    values = {tag: [event.value for event in shown.Scalars(tag)] for tag in scalars}
+    assert all(0 <= share <= 1 for share in values["speed/data_wait_share"])
+    psnr = [row["psnr"] for row in rows(fitted.folder / RUN / f"val_step{STEPS}_procedural.csv").values()]
+    assert values["val/procedural/psnr"][-1] == pytest.approx(sum(psnr) / CLIPS, abs=1e-4)  # float32 there
+
+
+def assert_identical(a, b, name):
+    """Bit by bit, in whatever they are nested."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        for key in a:
+            assert_identical(a[key], b[key], f"{name}.{key}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), name
+    elif isinstance(a, list):
+        assert_identical(dict(enumerate(a)), dict(enumerate(b)), name)
+    else:
+        assert a == b, name
+
+
+def test_a_killed_run_continues_to_the_same_weights(fitted, tmp_path):
+    """Killed while it writes or right after it has written a checkpoint in the middle of the run."""
+    process = start("fit", *QUICKSTART, cwd=tmp_path)
+    while not (tmp_path / LAST).exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    reached = load(tmp_path / LAST)["global_step"]
+    assert 0 < reached < STEPS
+    for path in (tmp_path / RUN).glob("events*"):
+        path.unlink()
+
+    finish(start("fit", *QUICKSTART, "--ckpt_path", "last", cwd=tmp_path))
+    steps = [event.step for event in events(tmp_path / RUN).Scalars("train/loss")]
+    assert min(steps) >= reached - 1  # the first is that of batch `reached` of 0, 1, 2...
+    ours, uninterrupted = load(tmp_path / LAST), load(fitted.folder / LAST)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        assert_identical(ours[part], uninterrupted[part], part)
+    last = f"val_step{STEPS}_procedural.csv"
+    assert rows(tmp_path / RUN / last) == rows(fitted.folder / RUN / last)
+
+
+def validate(fitted, name, *options):
+    """Per-video values and means of the fitted weights; the run's own folder stays as it is."""
+    log = ("--trainer.logger.init_args.save_dir", name)
+    finish(start("validate", *QUICKSTART, "--ckpt_path", str(LAST), *log, *options, cwd=fitted.folder))
+    folder = fitted.folder / name / "quickstart"
+    shown = events(folder)
+    means = {tag: shown.Scalars(tag)[-1].value for tag in shown.Tags()["scalars"] if tag.startswith("val/")}
+    return [
+        rows(path) for method in METHODS for path in folder.glob(f"val_step*_procedural{method}.csv")
+    ], means
+
+
+def test_two_processes_validate_as_one(fitted):
+    videos, means = validate(fitted, "one")
+    assert [len(method) for method in videos] == [CLIPS] * len(METHODS)
+    assert means["val/procedural/num_videos"] == CLIPS
+    assert videos[0] == rows(fitted.folder / RUN / f"val_step{STEPS}_procedural.csv")  # as at the end of fit
+    two_videos, two_means = validate(fitted, "two", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert two_means == pytest.approx(means, abs=1e-6)
+    for one, two in zip(videos, two_videos, strict=True):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert two[key] == pytest.approx(one[key], abs=1e-6)
+
+
+def test_predict_writes_right_views(fitted):
+    overlay = fitted.folder / "predict.yaml"
+    overlay.write_text("""
+trainer: {callbacks: [{class_path: m2svid.callbacks.PredictionWriter, init_args: {folder: right}}]}
+data: {predict: [{name: val, shards: runs/quickstart/data/val/*.tar}]}
+""")
+    log = ("--trainer.logger.init_args.save_dir", "predict")
+    options = ("--config", str(overlay), "--ckpt_path", str(LAST), *log)
+    finish(start("predict", *QUICKSTART, *options, cwd=fitted.folder))
+    videos = sorted((fitted.folder / "right" / "val").iterdir())
+    assert [path.name for path in videos] == [f"val-0-{index:05d}.right.mp4" for index in range(CLIPS)]
+    for path in videos:
+        video = VideoDecoder(path.read_bytes(), 48)
+        assert len(video) == 4 and tuple(video[[0, 3]].shape) == (2, 3, 48, 48)
+
+
+def test_bf16_mixed_trains(fitted, tmp_path):
+    shutil.copytree(fitted.folder / RUN / "data", tmp_path / RUN / "data")
+    options = ("--trainer.precision", "bf16-mixed", "--trainer.max_steps", "2")
+    finish(start("fit", *QUICKSTART, *options, cwd=tmp_path))
+    state = load(tmp_path / LAST)["state_dict"]
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in state.values())
+    mixed, exact = (
+        events(folder / RUN).Scalars("train/loss")[0].value for folder in (tmp_path, fitted.folder)
+    )
+    assert mixed != exact and mixed == pytest.approx(exact, rel=0.02)
