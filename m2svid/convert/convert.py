@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,9 @@ from m2svid.convert.report import Reporter
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.files import DepthFile
 from m2svid.errors import UserError
+
+if TYPE_CHECKING:
+    from m2svid.model.m2svid import M2SVid
 
 
 def convert(input: str, output: Path | None = None, **options: Any) -> None:
@@ -38,7 +41,7 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
     if several and output is not None and output.suffix:
         raise UserError(f"-o {output} names one file, but there are {len(films)} films: name a folder")
     devices = pick_devices(chosen.devices)
-    refiners = [make_refiner(chosen, device) for device in devices]
+    models = [load_model(chosen) for _ in devices]
     failed = []
     for film in films:
         target = output_name(film, output, chosen, several)
@@ -48,8 +51,15 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
         try:
             video = Video(film, chosen.rate)
             jobs = [
-                Conversion(video, target, chosen, refiner, open_depth(chosen, device), report)
-                for refiner, device in zip(refiners, devices, strict=True)
+                Conversion(
+                    video,
+                    target,
+                    chosen,
+                    make_refiner(chosen, model, device, video),
+                    open_depth(chosen, device),
+                    report,
+                )
+                for model, device in zip(models, devices, strict=True)
             ]
             jobs[0].run(jobs[1:])
         except UserError as error:
@@ -129,22 +139,19 @@ def open_depth(options: Options, device: torch.device) -> DepthEstimator:
     return TransformersDepth(given, device)
 
 
-def make_refiner(options: Options, device: torch.device) -> Refiner:
-    """What fills and repairs the warped views."""
+def load_model(options: Options) -> M2SVid | None:
+    """The model that repairs the warped views, on the CPU; None where there is to be none."""
     if options.refine == "none":
-        return BackgroundFill()
-    from m2svid.convert.refine_model import ModelRefiner  # takes seconds to import
-    from m2svid.model.m2svid import M2SVid
+        return None
+    from m2svid.model.m2svid import M2SVid  # takes seconds to import
 
-    model = M2SVid.from_pretrained(options.weights, device=device, dtype=getattr(torch, options.dtype))
-    return ModelRefiner(
-        model.eval(),
-        options.tile or None,
-        options.tile_overlap,
-        options.window,
-        options.overlap,
-        options.num_steps,
-        options.noise_aug,
-        options.add_noise,
-        options.seed,
-    )
+    return M2SVid.from_pretrained(options.weights, dtype=getattr(torch, options.dtype)).eval()
+
+
+def make_refiner(options: Options, model: M2SVid | None, device: torch.device, video: Video) -> Refiner:
+    """What fills and repairs the warped views of a film."""
+    if model is None:
+        return BackgroundFill()
+    from m2svid.convert.refine_model import fitted  # takes seconds to import
+
+    return fitted(model, device, options, video.info.width, video.info.height)

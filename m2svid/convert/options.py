@@ -35,10 +35,17 @@ class Options:
         convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
             out of it. The right view is shifted after refinement; its freed border is black.
         eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
-        window: frames that the model refines together; what the model was made for if not given.
+        vram: memory that the model may take, for instance 8G; auto = all that is free on a GPU, no limit
+            elsewhere. Window, tile, decode chunk and which networks share the device are chosen to fit an
+            estimate; those that are given stay as they are.
+        window: frames that the model refines together; what the model was made for if not given and there is
+            memory for it.
         overlap: frames that a window takes from the one before; the model's own if not given.
-        tile: side of the squares into which large frames are cut, px; 0 = whole frames.
+        tile: side of the squares into which large frames are cut, px; 0 = whole frames, which is taken if not
+            given and there is memory for it.
         tile_overlap: px that neighbouring tiles share.
+        decode_chunk: frames decoded at a time; the window, which is exact, if not given and there is memory
+            for it. The decoder looks at neighbouring frames, and a chunk ends its view.
         num_steps: runs of the network for every window; the model's own if not given, 1 for M2SVid.
         noise_aug: level of the noise on the model's input; the model's own if not given, 0.02 for M2SVid.
         add_noise: whether that noise is really added, or the model only told of it.
@@ -67,10 +74,12 @@ class Options:
     max_disparity: float = 0.05
     convergence: float = 0.0
     eyes: Literal["right", "both"] = "right"
+    vram: str = "auto"
     window: int | None = None
     overlap: int | None = None
-    tile: int = 0
+    tile: int | None = None
     tile_overlap: int = 128
+    decode_chunk: int | None = None
     num_steps: int | None = None
     noise_aug: float | None = None
     add_noise: bool = True
@@ -98,10 +107,11 @@ class Options:
                 raise UserError(f"{_flag(name)} must be one of {', '.join(map(str, allowed))}, not {given!r}")
         _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
         _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
-        for name in ("window", "num_steps"):
+        for name in ("window", "decode_chunk", "num_steps"):
             number = getattr(self, name)
             _require(number is None or number >= 1, name, "at least 1", number)
-        _require(self.tile >= 0 and self.tile % 64 == 0, "tile", "a multiple of 64 px, or 0", self.tile)
+        squares = self.tile is None or (self.tile >= 0 and self.tile % 64 == 0)
+        _require(squares, "tile", "a multiple of 64 px, or 0", self.tile)
         fits = self.tile_overlap % 8 == 0 and 0 <= self.tile_overlap < (self.tile or 1 << 30)
         _require(fits, "tile_overlap", "a multiple of 8 px, smaller than --tile", self.tile_overlap)
         for name in ("overlap", "noise_aug"):
@@ -134,7 +144,7 @@ class Options:
 
     def settings(self) -> dict[str, Any]:
         """What the result depends on: all but how the run is watched and where it computes."""
-        aside = {"restart", "progress", "devices"}
+        aside = {"restart", "progress", "devices", "vram"}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
 
     def disparity_px(self, width: int) -> float:

@@ -70,7 +70,7 @@ class Conversion(Job):
         stored_as = None if self._picture else encoding
         files = output_files(output, options)
         targets = {name: Target(path, stored_as, self._layout) for name, path in files.items()}
-        settings = stamped(options, video)
+        settings = stamped(options, video) | dict(refiner.settings)
         super().__init__(video, targets, settings, depth, options.cuts, options.restart, True, report)
 
     def describe(self) -> list[str]:

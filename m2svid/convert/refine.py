@@ -6,6 +6,8 @@ Shapes: T frames of a window, H W pixels, h w latent. Videos are (T, 3, H, W), u
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +24,13 @@ class Refiner(ABC):
     length: frames of a window.
     overlap: frames that neighbouring windows of a shot share.
     description: one line for the user.
+    settings: what was chosen for it and changes the result.
     """
 
     length: int
     overlap: int
     description: str
+    settings: Mapping[str, int] = MappingProxyType({})
 
     @abstractmethod
     def __call__(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import ColorRange
 
-from m2svid.convert.convert import make_refiner, open_depth, output_name, pick_devices
+from m2svid.convert.convert import load_model, make_refiner, open_depth, output_name, pick_devices
 from m2svid.convert.disparity import ShotDepth, to_disparity
 from m2svid.convert.job import Job, Pictures, Target
 from m2svid.convert.layouts import LAYOUTS
@@ -147,9 +147,16 @@ def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **
         raise UserError("--eyes both is not for `refine`, which is given the right view alone")
     report = Reporter(chosen.progress)
     output = output_name(input, output, chosen, several=False)
+    video = Video(input)
     first, *others = (
         Refinement(
-            Video(input), Video(warped), Video(hole), output, chosen, make_refiner(chosen, device), report
+            video,
+            Video(warped),
+            Video(hole),
+            output,
+            chosen,
+            make_refiner(chosen, load_model(chosen), device, video),
+            report,
         )
         for device in pick_devices(chosen.devices)
     )

@@ -164,15 +164,25 @@ class M2SVid(nn.Module):
             generator: of the conditioning's and the sampler's noise, or a list of one for each clip; None =
                 the default one.
         """
-        sampler = sampler or Sampler()
         condition = self.condition(batch, noise_aug, add_noise, generator)
+        z = self.sample(condition, sampler, generator)
+        return (self.decode(z).float() / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Condition,
+        sampler: Sampler | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> Tensor:
+        """Scaled latents (B, T, C, h, w), float32; arguments as in `predict`."""
         B, T, _, h, w = condition.mask.shape
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             return self.denoise(x, sigma, condition)
 
-        z = sampler(denoise, (B, T, self.vae.latent_channels, h, w), condition.mask.device, generator)
-        return (self.decode(z).float() / 2 + 0.5).clamp(0, 1)
+        shape = (B, T, self.vae.latent_channels, h, w)
+        return (sampler or Sampler())(denoise, shape, condition.mask.device, generator)
 
     def refine(
         self,
