@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -58,14 +59,14 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     },
 }
 
-SHORT = {"-o": "--output"}
+SHORT = {"-o": "--output", "--from": "--source"}  # `from` is no name for a parameter
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:
     """Options as the functions name them: `-o` is --output, hyphens may stand for underscores, and an option
     without a value is a switch that is set."""
     full: list[str] = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in pairwise([*words, "--"]):
         name, equals, value = SHORT.get(word, word).partition("=")
         if not name.startswith("--"):
             full.append(word)
@@ -86,8 +87,16 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         run(words)
     except UserError as error:
-        Console(stderr=True).print(f"m2svid: {error}", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"m2svid: {sentence(error)}", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(2)
+
+
+def sentence(error: UserError) -> str:
+    """What the error says, without the traceback that torch puts around errors of loader processes."""
+    text = str(error).strip()
+    return text.rpartition(f"{type(error).__name__}: ")[2] if text.startswith("Caught ") else text
 
 
 def run(words: list[str]) -> None:
