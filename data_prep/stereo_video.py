@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from data_prep.checks import MATCHING_SHARE, check_stereo
 from data_prep.clip import MatchedClip, match_clip
 from data_prep.video import Layout, StereoVideo, split_evenly
+from m2svid.cli import spelled_out
 from m2svid.data.shards import Clip, ShardWriter
 from m2svid.errors import UserError
 
@@ -199,7 +200,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("inputs", nargs="+", type=Path, help="videos, or folders with videos in them")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the shards")
     parser.add_class_arguments(Settings)
-    values = vars(parser.parse_args(args))
+    values = vars(parser.parse_args(spelled_out(sys.argv[1:] if args is None else args)))
     inputs, output = values.pop("inputs"), values.pop("output")
     console = Console(stderr=True, soft_wrap=True)
     handler = RichHandler(console=console, show_path=False)

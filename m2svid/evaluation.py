@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from m2svid.batch import StereoBatch
@@ -95,6 +96,9 @@ class Evaluation:
         for (dataset, method), metrics in self._metrics.items():
             path = (dataset,) if method == "model" else (dataset, method)
             metrics.write_csv(folder / f"{'_'.join((name, *path))}.csv")
-            values |= {"/".join((*path, key)): value for key, value in metrics.compute().items()}
+            means = metrics.compute()
+            listed = ", ".join(f"{key} {value:.4g}" for key, value in means.items())
+            rank_zero_info(f"{name} {'/'.join((dataset, method))}: {listed}")
+            values |= {"/".join((*path, key)): value for key, value in means.items()}
         self._metrics = {}
         return values
