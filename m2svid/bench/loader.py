@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import cProfile
 import io
-import pstats
+import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 
 from m2svid.batch import StereoBatch
+from m2svid.data import stream, transforms
 from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
-from m2svid.data.clips import RawClip
+from m2svid.data.clips import ClipReader, RawClip
 from m2svid.data.codec import decord
 from m2svid.data.datamodule import TrainingLoader
 from m2svid.data.procedural import ProceduralWorld
@@ -30,41 +33,39 @@ from m2svid.data.transforms import Augmentation
 PUBLISHED_SECONDS = 0.96
 _SEED = 0
 _STAGES = {
-    "read_shard": ("_walk",),
-    "wait_for_views": ("result",),
-    "decode_disparity": ("disparity",),
-    "warp": ("warp",),
-    "close_and_blacken": ("close_hole", "blacken"),
-    "resize": ("_resize", "_resize_hole"),
-    "collate": ("collate",),
+    "read_shard": [(tarfile.TarFile, "next"), (tarfile.ExFileObject, "read")],
+    "decode_disparity": [(ClipReader, "disparity")],
+    "warp": [(transforms, "warp")],
+    "close_and_blacken": [(transforms, "close_hole"), (transforms, "blacken")],
+    "resize": [(transforms, "_resize"), (transforms, "_resize_hole")],
+    "collate": [(stream, "collate")],
 }
 
 
 def run(
-    clips: int = 4, samples: int = 60, workers: int = 2, folder: str | None = None
+    clips: int = 4, samples: int = 60, workers: int = 2, size: int = 512, folder: str | None = None
 ) -> dict[str, float | int | str]:
-    """Loads samples of the paper's three buckets in turn from shards of procedural clips, 512×512, 5 s at 30
-    fps.
+    """Loads samples of the paper's three buckets in turn from shards of procedural clips of 150 frames.
 
     Args:
         clips: how many are written.
         samples: timed in every measurement.
         workers: loader processes of the second measurement.
+        size: height and width of the clips, pixels.
         folder: where the shards are written and kept; a temporary one otherwise.
 
     Returns:
         Seconds a sample of one process, of decord alone for the same frames of both views (the reference;
         decord with its default settings), their ratio and the ratio to the published loader; samples a second
-        of one process and of several; and what share of one process's time each stage takes.
+        of one process and of several; and what share of one process's CPU time each stage takes.
     """
     if folder is not None:
-        return _measure(Path(folder), clips, samples, workers)
+        return _measure(_write(Path(folder), clips, size), samples, workers)
     with tempfile.TemporaryDirectory() as temporary:
-        return _measure(Path(temporary), clips, samples, workers)
+        return _measure(_write(Path(temporary), clips, size), samples, workers)
 
 
-def _measure(folder: Path, clips: int, samples: int, workers: int) -> dict[str, float | int | str]:
-    urls = _write(folder, clips)
+def _measure(urls: list[str], samples: int, workers: int) -> dict[str, float | int | str]:
     loader, reference = _single_process(urls, samples)
     parallel = _seconds_in_parallel(urls, samples, workers)
     result: dict[str, float | int | str] = {
@@ -84,10 +85,10 @@ def _measure(folder: Path, clips: int, samples: int, workers: int) -> dict[str, 
     return result | _shares(urls, samples)
 
 
-def _write(folder: Path, clips: int) -> list[str]:
+def _write(folder: Path, clips: int, size: int) -> list[str]:
     with ShardWriter(folder, "bench", max_clips=1) as writer:
         for seed in range(clips):
-            world = ProceduralWorld(seed=seed, height=512, width=512, num_frames=15).render()
+            world = ProceduralWorld(seed=seed, height=size, width=size, num_frames=15).render()
             frames = torch.tensor([*range(15), *reversed(range(15))] * 5)  # there and back
             views = (view[frames] for view in (world.left, world.right))
             writer.write(Clip(f"{seed:03d}", *views, Fraction(30), world.disparity[frames]))
@@ -103,8 +104,8 @@ class _InTurn(BucketSchedule):
 
 def _loader(urls: list[str], workers: int = 0) -> TrainingLoader:
     schedule = _InTurn(PAPER_BUCKETS, _SEED)
-    stream = TrainingStream([DatasetSpec("bench", urls)], schedule, Augmentation(), _SEED, shuffle_buffer=2)
-    return TrainingLoader(stream, batches_trained=lambda: 0, num_workers=workers)
+    endless = TrainingStream([DatasetSpec("bench", urls)], schedule, Augmentation(), _SEED, shuffle_buffer=2)
+    return TrainingLoader(endless, batches_trained=lambda: 0, num_workers=workers)
 
 
 def _single_process(urls: list[str], samples: int) -> tuple[list[float], list[float]]:
@@ -152,16 +153,28 @@ def _take(batches: Iterator[StereoBatch], number: int) -> None:
 
 
 def _shares(urls: list[str], samples: int) -> dict[str, float]:
-    """Which share of one process's time the stages take, by function."""
+    """Which share of one process's CPU time the stages take; decord's own threads are in what is left."""
     batches = iter(_loader(urls))
     next(batches)
-    profile = cProfile.Profile()
-    start = time.perf_counter()
-    profile.runcall(_take, batches, samples)
-    total = time.perf_counter() - start
-    seconds: dict[str, float] = {}
-    for (_, _, function), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():
-        seconds[function] = max(seconds.get(function, 0.0), cumulative)
-    shares = {stage: sum(seconds.get(name, 0) for name in names) / total for stage, names in _STAGES.items()}
-    shares["other"] = 1 - sum(shares.values())
+    seconds = dict.fromkeys(_STAGES, 0.0)
+
+    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return function(*args, **options)
+            finally:
+                seconds[stage] += time.thread_time() - start
+
+        return call
+
+    with ExitStack() as patches:
+        for stage, places in _STAGES.items():
+            for owner, name in places:
+                patches.enter_context(mock.patch.object(owner, name, timed(stage, getattr(owner, name))))
+        start = time.process_time()
+        _take(batches, samples)
+        total = time.process_time() - start
+    shares = {stage: spent / total for stage, spent in seconds.items()}
+    shares["decode_views_and_other"] = 1 - sum(shares.values())
     return {f"share_{stage}": round(share, 3) for stage, share in shares.items()}

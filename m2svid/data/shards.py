@@ -181,7 +181,7 @@ class ShardWriter:
         prefix: start of the file names.
         max_clips: clips in a shard.
         max_bytes: a shard is closed when it has grown to this size.
-        crf: quality of the videos, x264's constant rate factor; 16 is visually lossless.
+        crf: quality of the videos, x264's constant rate factor; 17 is visually lossless.
 
     Raises:
         UserError: a shard of that name exists already.
@@ -193,7 +193,7 @@ class ShardWriter:
         prefix: str = "clips",
         max_clips: int = 100,
         max_bytes: int = 1_000_000_000,
-        crf: int = 16,
+        crf: int = 17,
     ) -> None:
         if not 0 <= crf <= 51:
             raise UserError(f"crf must be from 0 to 51, got {crf}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
 import numpy as np
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from m2svid.batch import StereoBatch
@@ -58,6 +60,17 @@ def _consumer(rank: int, ranks: int, first: int = 0) -> Consumer:
     return Consumer(rank, ranks, (first + worker) % workers, workers)
 
 
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Keeps small operations off the cores that decode: waiting for one another costs more than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class TrainingStream(IterableDataset[StereoBatch]):
     """Batches of one bucket each, without end. Worker w makes the batches w, w + workers, w + 2·workers...
 
@@ -100,8 +113,10 @@ class TrainingStream(IterableDataset[StereoBatch]):
             if batch < self.start:
                 samples.skip(bucket.batch_size)
             else:
-                made = [samples.make(bucket) for _ in range(bucket.batch_size)]
-                yield collate(made, batch, samples.take_skipped())
+                with _one_torch_thread():
+                    made = [samples.make(bucket) for _ in range(bucket.batch_size)]
+                    ready = collate(made, batch, samples.take_skipped())
+                yield ready
 
 
 class _Samples:
@@ -175,10 +190,12 @@ class EvalStream(IterableDataset[StereoBatch]):
     def __iter__(self) -> Iterator[StereoBatch]:
         samples = self._samples()
         for index in count():
-            made = list(islice(samples, self._clip.batch_size))
-            if not made:
-                return
-            yield collate(made, index)
+            with _one_torch_thread():
+                made = list(islice(samples, self._clip.batch_size))
+                if not made:
+                    return
+                ready = collate(made, index)
+            yield ready
 
     def _samples(self) -> Iterator[Sample]:
         for url, offset, stride in partition(self.dataset.shards, _consumer(self._rank, self._ranks)):

@@ -7,11 +7,11 @@ Shapes: T frames, H W pixels of the clip, h w of the sample.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import NoReturn
 
 import numpy as np
@@ -217,44 +217,45 @@ def make_sample(
         region: the crop, the same for all views.
         size: (h, w) of the sample.
     """
-    # Decoding releases Python's lock: the right view comes while we warp.
-    with _one_torch_thread(), ThreadPoolExecutor(2) as pool:
-        left, right = (pool.submit(reader.video, view, indices) for view in ("left", "right"))
-        warped, hole = _warped(reader, indices, left, region)
-        views = (region.of(left.result()), region.of(right.result()), warped)
-        views = [_resize(view, size) for view in views]
-        return Sample(*views, hole=_resize_hole(hole, size), fps=float(fps))
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Keeps small operations off the cores that decode: waiting for one another costs more than it saves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _warped(
-    reader: ClipReader, indices: Sequence[int], left: Future[Tensor], region: Region
-) -> tuple[Tensor, Tensor]:
-    """The region of the warped view and of its closed hole; only what the region can show is computed."""
     frame = (reader.info.height, reader.info.width)
     around = region.grown(_CLOSING_REACH, 0, frame)
-    if reader.has_disparity:
-        # Pixels move left only, and by no more than the largest disparity.
-        reach = math.ceil(reader.info.disparity_max) + 1
-        source = region.grown(_CLOSING_REACH, reach, frame)
-        disparity = reader.disparity(indices, source)
-        views = warp(source.of(left.result()), disparity)
-        warped, hole = (around.within(source).of(view) for view in views)
-    else:
-        warped, hole = around.of(reader.video("warped", indices)), reader.hole(indices, around)
+    # Decoders and torch release Python's lock: two threads work on two views, then on two halves of the time.
+    with ThreadPoolExecutor(2) as pool:
+        left, right = (pool.submit(reader.video, view, indices) for view in ("left", "right"))
+        if reader.has_disparity:
+            # Pixels move left only, and by no more than the largest disparity.
+            source = around.grown(0, math.ceil(reader.info.disparity_max) + 1, frame)
+            disparity = reader.disparity(indices, source)
+            warped = pool.map(partial(_warp, source, around), left.result().chunk(2), disparity.chunk(2))
+        else:
+            stored = around.of(reader.video("warped", indices)), reader.hole(indices, around)
+            warped = zip(*(video.chunk(2) for video in stored), strict=True)
+        halves = (left.result().chunk(2), right.result().chunk(2), *zip(*warped, strict=True))
+        halves = pool.map(partial(_finish, region, around, size), *halves)
+        left, right, warped, hole = (torch.cat(video) for video in zip(*halves, strict=True))
+    return Sample(left, right, warped, hole, float(fps))
+
+
+def _warp(source: Region, around: Region, left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+    """Warped view and hole `around` the crop, from the disparity of the `source` region."""
+    warped, hole = warp(source.of(left), disparity)
+    return around.within(source).of(warped), around.within(source).of(hole)
+
+
+def _finish(
+    region: Region,
+    around: Region,
+    size: tuple[int, int],
+    left: Tensor,
+    right: Tensor,
+    warped: Tensor,
+    hole: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Left, right, warped and hole of the crop in their final size."""
     inner = region.within(around)
     hole = inner.of(close_hole(hole))
-    return blacken(inner.of(warped), hole), hole
+    views = (region.of(left), region.of(right), blacken(inner.of(warped), hole))
+    return *(_resize(view, size) for view in views), _resize_hole(hole, size)
 
 
 def _resize(video: Tensor, size: tuple[int, int]) -> Tensor:
