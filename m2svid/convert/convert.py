@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from m2svid.errors import UserError
 
 if TYPE_CHECKING:
     from m2svid.model.m2svid import M2SVid
+
+
+DEPTHCRAFTER = "tencent/DepthCrafter"  # on the hub
 
 
 def convert(input: str, output: Path | None = None, **options: Any) -> None:
@@ -128,6 +132,11 @@ def open_depth(options: Options, device: torch.device) -> DepthEstimator:
     """The depth file, or the model of that name."""
     given = options.require_depth()
     path = Path(given)
+    if given == DEPTHCRAFTER or _is_video_model(path):
+        from m2svid.depth.depthcrafter import DepthCrafter  # takes seconds to import
+
+        dtype = getattr(torch, options.dtype)
+        return DepthCrafter(given, options.depth_backbone, device, dtype, options.seed)
     local_model = (path / "config.json").exists()
     if path.exists() and not local_model:
         return DepthFile(path, options.depth_kind, options.depth_range)
@@ -137,6 +146,13 @@ def open_depth(options: Options, device: torch.device) -> DepthEstimator:
     from m2svid.depth.transformers import TransformersDepth  # takes seconds to import
 
     return TransformersDepth(given, device)
+
+
+def _is_video_model(path: Path) -> bool:
+    """A folder of the architecture of Stable Video Diffusion: with all networks, or of a U-Net alone."""
+    config = path / "config.json"
+    unet = config.exists() and "UNetSpatioTemporal" in json.loads(config.read_text()).get("_class_name", "")
+    return unet or (path / "model_index.json").exists()
 
 
 def load_model(options: Options) -> M2SVid | None:

@@ -6,6 +6,7 @@ Shapes: T frames of a window, H W pixels of the film, h w of the depth maps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,6 @@ from m2svid.convert.views import Pixels
 from m2svid.convert.write import save_arrays
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.normalize import bounds, normalize, smooth
-
-CHUNK = 25  # frames estimated and kept together
 
 FrameReader = Callable[[int, int], list[Pixels]]
 
@@ -45,41 +44,60 @@ class ShotDepth:
         self._read = read
         self._work = work
         self._limits: NDArray[np.float64] | None = None
+        self._stretches = _stretches(shot, estimator.chunk, estimator.overlap)
+        self._last: int | None = None  # stretch that was estimated last
 
     def prepare(self, on_chunk: Callable[[int], None] | None = None) -> None:
         """Estimate the shot, but for what an earlier run has done; tells how many frames each time."""
         if not self._estimator.relative:
             return
-        limits = []
-        for start in range(self._shot.start, self._shot.stop, CHUNK):
-            stop = min(start + CHUNK, self._shot.stop)
+        for place, (start, stop) in enumerate(self._stretches):
             if not self._piece(start).exists():
-                self._estimate(start, stop)
-            with np.load(self._piece(start)) as piece:
-                limits.append(piece["bounds"])
+                self._estimate(place)
             if on_chunk is not None:
                 on_chunk(stop - start)
-        self._limits = smooth(np.concatenate(limits))
+        if self._estimator.steady:
+            ranges = self._records("range")
+            self._limits = np.full((len(self._shot), 2), (ranges[0::2].min(), ranges[1::2].max()))
+        else:
+            self._limits = smooth(self._records("bounds"))
 
     def get(self, start: int, stop: int, frames: list[Pixels]) -> NDArray[np.float32]:
         """(T, h, w) in [0, 1], 0 = far, of film frames `start` to `stop` (excluded), which are `frames`."""
         if self._limits is None:
             return self._estimator(frames, start)
+        needed = [begin for begin, end in self._stretches if begin < stop and end > start]
+        maps = np.concatenate([self._load(begin) for begin in needed])[start - needed[0] : stop - needed[0]]
         first = self._shot.start
-        chunks = range((start - first) // CHUNK * CHUNK + first, stop, CHUNK)
-        maps = np.concatenate([self._load(chunk) for chunk in chunks])[start - chunks[0] : stop - chunks[0]]
         return normalize(maps, self._limits[start - first : stop - first])
 
     def remove(self) -> None:
         """The shot is done: throw its maps away."""
-        for start in range(self._shot.start, self._shot.stop, CHUNK):
+        for start, _ in self._stretches:
             self._piece(start).unlink(missing_ok=True)
 
-    def _estimate(self, start: int, stop: int) -> None:
-        maps = self._estimator(self._read(start, stop), start)
+    def _estimate(self, place: int) -> None:
+        if place and self._estimator.overlap and place - 1 != self._last:
+            self._ask(place - 1)  # done by an earlier run, but the estimator is to remember its end
+        maps = self._ask(place)
+        start = self._stretches[place][0]
         low, high = float(maps.min()), float(maps.max())
         values = np.round((maps - low) / max(high - low, 1e-30) * 65535).astype(np.uint16)
         save_arrays(self._piece(start), values=values, range=np.array([low, high]), bounds=bounds(maps))
+
+    def _ask(self, place: int) -> NDArray[np.float32]:
+        start, stop = self._stretches[place]
+        frames = self._read(start, min(stop + self._estimator.overlap, self._shot.stop))
+        self._last = place
+        return self._estimator(frames[: stop - start], start, frames[stop - start :])
+
+    def _records(self, name: str) -> NDArray[np.float64]:
+        """One array of all pieces, joined."""
+        parts = []
+        for start, _ in self._stretches:
+            with np.load(self._piece(start)) as piece:
+                parts.append(piece[name])
+        return np.concatenate(parts)
 
     def _load(self, start: int) -> NDArray[np.float32]:
         with np.load(self._piece(start)) as piece:
@@ -88,6 +106,13 @@ class ShotDepth:
 
     def _piece(self, start: int) -> Path:
         return self._work.file("depth", f"{start:08d}.npz")
+
+
+def _stretches(shot: Shot, chunk: int, overlap: int) -> list[tuple[int, int]]:
+    """Frames that are estimated and kept together; what would be the last is part of the one before it where
+    that one sees it anyway."""
+    starts = range(shot.start, max(shot.stop - overlap, shot.start + 1), chunk)
+    return list(pairwise([*starts, shot.stop]))
 
 
 def to_disparity(depth: NDArray[np.float32], height: int, width: int, max_disparity: float) -> Tensor:

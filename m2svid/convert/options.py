@@ -25,7 +25,9 @@ class Options:
             side, which needs no weights: the plain baseline.
         depth: depth of the film: an npz with `depth` (T, H, W), a gray video, a folder of pictures, or a
             depth model of transformers (local folder or hub id, for instance
-            depth-anything/Depth-Anything-V2-Small-hf).
+            depth-anything/Depth-Anything-V2-Small-hf), or DepthCrafter: its folder, or tencent/DepthCrafter.
+        depth_backbone: Stable Video Diffusion's folder or hub id, whose autoencoder and image encoder
+            DepthCrafter uses.
         depth_kind: what a depth file holds: "inverse" (near is large), "flipped" (near is small), "metric"
             (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.
         depth_range: "auto" takes integer files, and floats that fill 0 to 1, as they are, and normalises all
@@ -69,6 +71,7 @@ class Options:
     weights: str | None = None
     refine: Literal["model", "none"] = "model"
     depth: str | None = None
+    depth_backbone: str | None = None
     depth_kind: Kind = "auto"
     depth_range: Literal["auto", "shot"] = "auto"
     max_disparity: float = 0.05

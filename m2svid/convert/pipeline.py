@@ -139,7 +139,7 @@ def make_encoding(video: Video, options: Options) -> Encoding:
 def stamped(options: Options, video: Video) -> dict[str, Any]:
     """The options that the result depends on, and which files they stand for."""
     settings = options.settings() | {"input": file_stamp(video.path)}
-    for name in ("depth", "weights"):
+    for name in ("depth", "depth_backbone", "weights"):
         path = Path(settings[name] or "")
         if settings[name] and path.exists():
             settings[name] = file_stamp(path)

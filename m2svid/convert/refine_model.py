@@ -157,7 +157,6 @@ def fitted(model: M2SVid, device: torch.device, options: Options, width: int, he
     budget = available(options.vram, device)
     if budget is not None:
         _encode_single_frames(model)
-        offloads = device.type != "cpu"
         sizes = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
         overlap = model.usage.overlap if options.overlap is None else options.overlap
         wished = fit(

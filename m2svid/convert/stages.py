@@ -41,6 +41,7 @@ def depth(
     input: Path,
     output: Path | None = None,
     depth: str | None = None,
+    depth_backbone: str | None = None,
     depth_kind: Kind = "auto",
     devices: str = "auto",
     cuts: bool = True,
@@ -53,7 +54,9 @@ def depth(
         input: the film.
         output: lossless video (.mkv), inverse depth: white is near; every shot normalised. If not given, the
             film's name with `_depth`.
-        depth: depth model of transformers (local folder or hub id), or a depth file to be normalised.
+        depth: depth model of transformers (local folder or hub id), DepthCrafter, or a depth file to be
+            normalised.
+        depth_backbone: see `convert`.
         depth_kind: what a depth file holds, see `convert`.
         devices: where the model runs; shots are shared out among several.
         cuts: find shots; False normalises the film as one.
@@ -66,6 +69,7 @@ def depth(
     options = Options(
         refine="none",
         depth=depth,
+        depth_backbone=depth_backbone,
         depth_kind=depth_kind,
         depth_range="shot",
         devices=devices,
@@ -86,6 +90,7 @@ def warp(
     input: Path,
     output: Path | None = None,
     depth: str | None = None,
+    depth_backbone: str | None = None,
     depth_kind: Kind = "auto",
     max_disparity: float = 0.05,
     devices: str = "auto",
@@ -99,6 +104,7 @@ def warp(
         input: the film.
         output: folder for both; if not given, the film's name with `_warp`.
         depth: as in `convert`.
+        depth_backbone: as in `convert`.
         depth_kind: as in `convert`.
         max_disparity: shift of the nearest point: below 1 a share of the width, from 1 on pixels.
         devices: where a depth model runs; shots are shared out among several.
@@ -112,6 +118,7 @@ def warp(
     options = Options(
         refine="none",
         depth=depth,
+        depth_backbone=depth_backbone,
         depth_kind=depth_kind,
         max_disparity=max_disparity,
         devices=devices,

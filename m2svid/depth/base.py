@@ -23,6 +23,10 @@ class DepthEstimator(ABC):
             False where they lie in [0, 1] and are meant as they are.
         num_frames: how many frames the source knows, or None for one that takes any film.
         size: (h, w) of its maps, or None where it follows the film.
+        chunk: frames that a call is asked for, but for the last of a shot.
+        overlap: frames after those that a call is shown, so that stretches join smoothly. Such a source
+            remembers them: stretches of a shot come in order, or from the one before.
+        steady: True where the values of a shot share one scale, so that one near and far hold for all of it.
         name: file or model.
         description: one line for the user.
     """
@@ -30,16 +34,22 @@ class DepthEstimator(ABC):
     relative: bool
     num_frames: int | None = None
     size: tuple[int, int] | None = None
+    chunk: int = 25
+    overlap: int = 0
+    steady: bool = False
     name: str
     description: str
 
     @abstractmethod
-    def __call__(self, frames: Sequence[NDArray[Any]], first: int) -> NDArray[np.float32]:
+    def __call__(
+        self, frames: Sequence[NDArray[Any]], first: int, ahead: Sequence[NDArray[Any]] = ()
+    ) -> NDArray[np.float32]:
         """Inverse depth (T, h, w) of some frames of a shot.
 
         Args:
             frames: T of (H, W, 3) RGB; uint8 for those that look at them.
             first: number of the first of them in the film; grows from call to call.
+            ahead: the frames after them, up to `overlap`; fewer at the end of the shot.
 
         Raises:
             UserError: the depth can't be read or does not belong to the film.

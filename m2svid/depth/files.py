@@ -57,7 +57,9 @@ class DepthFile(DepthEstimator):
         values = "normalised per shot" if self.relative else f"0 to {self._reader.scale:g} taken as 0 to 1"
         self.description = f"{path}: {self._reader.name}, {near} ({reason}), {values}"
 
-    def __call__(self, frames: Sequence[NDArray[Any]], first: int) -> NDArray[np.float32]:
+    def __call__(
+        self, frames: Sequence[NDArray[Any]], first: int, ahead: Sequence[NDArray[Any]] = ()
+    ) -> NDArray[np.float32]:
         found = self._maps.get(first, first + len(frames))
         if len(found) < len(frames):
             raise UserError(f"{self._path} ends after {first + len(found)} frames, the film is longer")

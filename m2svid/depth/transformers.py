@@ -51,7 +51,9 @@ class TransformersDepth(DepthEstimator):
         self.description = f"{model} ({self._model.config.model_type}), {near}, normalised per shot"
 
     @torch.inference_mode()
-    def __call__(self, frames: Sequence[NDArray[np.uint8]], first: int) -> NDArray[np.float32]:
+    def __call__(
+        self, frames: Sequence[NDArray[np.uint8]], first: int, ahead: Sequence[NDArray[np.uint8]] = ()
+    ) -> NDArray[np.float32]:
         parts = [
             self._predict(frames[at : at + self._batch_size])
             for at in range(0, len(frames), self._batch_size)

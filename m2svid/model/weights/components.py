@@ -20,7 +20,11 @@ from m2svid.model.weights.check import check
 Component = Literal["unet", "vae", "image_encoder"]
 
 CLASSES: dict[Component, tuple[str, ...]] = {
-    "unet": ("UNetSpatioTemporalConditionModel", "ConditionedUNet"),
+    "unet": (
+        "UNetSpatioTemporalConditionModel",
+        "ConditionedUNet",
+        "DiffusersUNetSpatioTemporalConditionModelDepthCrafter",
+    ),
     "vae": ("AutoencoderKLTemporalDecoder", "SpaceToDepth"),
     "image_encoder": ("CLIPVisionModelWithProjection", "NoImageEncoder"),
 }
