@@ -258,5 +258,10 @@ def save_picture(piece: Path, path: Path) -> None:
     if not done:
         raise UserError(f"{path} can't be written as {path.suffix}")
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}; run the same command again") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from av.video.reformatter import Interpolation
 
 from m2svid.convert.planes import PixelFormat, Plane, from_planes, pad_to, to_planes
 
-LayoutName = Literal["sbs", "sbs-half", "tb", "tb-half", "anaglyph", "right", "pair"]
+LayoutName = Literal["sbs", "sbs-half", "tb", "tb-half", "anaglyph", "right", "pair", "vr180"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Layout:
     rows: views below each other.
     squeezed: each view takes half of its size, so that the picture keeps the size of one view.
     mixed: both views in one picture, told apart by colour.
+    spherical: views are projected onto a half sphere.
     """
 
     suffix: str
@@ -33,6 +34,7 @@ class Layout:
     rows: int = 1
     squeezed: bool = False
     mixed: bool = False
+    spherical: bool = False
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -43,6 +45,7 @@ LAYOUTS: dict[str, Layout] = {
     "anaglyph": Layout("_anaglyph", "anaglyph_cyan_red", mixed=True),
     "right": Layout("_right"),
     "pair": Layout(""),
+    "vr180": Layout("_180_LR", "left_right", 3, columns=2, spherical=True),
 }
 
 

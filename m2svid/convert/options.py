@@ -56,7 +56,9 @@ class Options:
         match_color: give the right view the colours of the left one.
         devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
         dtype: numbers that the model calculates with.
-        layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files).
+        layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
+            vr180: side by side as half spheres, for which the left view is resampled too.
+        fov: horizontal angle of the film's camera in degrees, for vr180; a phone has about 65.
         anaglyph: "dubois" has the least ghosting, "color" keeps the primary colours.
         codec: of the output.
         crf: constant quality, smaller = better; the codec's own default if not given.
@@ -92,6 +94,7 @@ class Options:
     devices: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     layout: LayoutName = "sbs"
+    fov: float | None = None
     anaglyph: Literal["dubois", "color"] = "dubois"
     codec: CodecName = "h264"
     crf: int | None = None
@@ -120,6 +123,8 @@ class Options:
         for name in ("overlap", "noise_aug"):
             number = getattr(self, name)
             _require(number is None or number >= 0, name, "at least 0", number)
+        if (self.layout == "vr180") != (self.fov is not None):
+            raise UserError("--layout vr180 and --fov, the film's horizontal angle in degrees, go together")
         if self.refine == "model" and self.weights is None:
             raise UserError(
                 "--weights is missing: name a folder that `python -m m2svid weights import` made from the "

@@ -5,6 +5,7 @@ Shapes: T frames of a window, V views that are made (1 or 2), H W pixels.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from m2svid.convert.report import Reporter
 from m2svid.convert.resume import file_stamp
 from m2svid.convert.stereo import StereoMaker
 from m2svid.convert.views import Composer, Pixels, shift
+from m2svid.convert.vr180 import HalfSphere
 from m2svid.convert.windows import Window
 from m2svid.convert.write import CRF, PRESETS, Encoding, encoder_format
 from m2svid.depth.base import DepthEstimator
@@ -52,11 +54,15 @@ class Conversion(Job):
         if self._picture != video.is_picture:
             wanted = "a picture such as .png" if video.is_picture else "a film such as .mp4"
             raise UserError(f"-o {output} must be {wanted}, like the input")
-        encoding = make_encoding(video, options)
+        info = video.info
+        sphere = None
+        if options.fov is not None:
+            sphere = HalfSphere(info.width, info.height, options.fov, info.aspect)
+        encoding = make_encoding(video, options, sphere.side if sphere else None)
         self._options, self._layout = options, LAYOUTS[options.layout]
         self._max_disparity = options.disparity_px(video.info.width)
         stored = None if self._picture else encoding.pixel_format
-        self._composer = Composer(self._layout, stored, video.info, options.anaglyph)
+        self._composer = Composer(self._layout, stored, info, options.anaglyph, sphere)
         self._maker = StereoMaker(
             refiner,
             self._max_disparity,
@@ -75,11 +81,12 @@ class Conversion(Job):
 
     def describe(self) -> list[str]:
         encoding = next(iter(self.targets.values())).encoding
+        spherical = ", half spheres: both eyes are resampled" if self._layout.spherical else ""
         kind = f"{encoding.codec}, {encoding.pixel_format.name}" if encoding else "picture"
         return [
             f"disparity: 0 to {self._max_disparity:g} px",
             f"refine: {self._maker.refiner.description}",
-            f"output: {self._options.layout}, {kind}",
+            f"output: {self._options.layout}, {kind}{spherical}",
         ]
 
     def make(
@@ -117,11 +124,18 @@ def output_files(output: Path, options: Options) -> dict[str, Path]:
     return {eye: output.with_stem(f"{output.stem}_{eye}") for eye in ("left", "right")}
 
 
-def make_encoding(video: Video, options: Options) -> Encoding:
-    """How the stereo film is encoded."""
+def make_encoding(video: Video, options: Options, side: int | None = None) -> Encoding:
+    """How the stereo film is encoded.
+
+    Args:
+        video: the source.
+        options: how.
+        side: of each view that is projected onto a half sphere, px.
+    """
     info, layout = video.info, LAYOUTS[options.layout]
     pixel_format = encoder_format(options.codec, info.pixel_format, options.bits)
-    width, height = picture_size(layout, pixel_format, info.width, info.height)
+    size = (side, side) if side else (info.width, info.height)
+    width, height = picture_size(layout, pixel_format, *size)
     return Encoding(
         codec=options.codec,
         pixel_format=pixel_format,
@@ -129,7 +143,7 @@ def make_encoding(video: Video, options: Options) -> Encoding:
         height=height,
         rate=info.rate,
         color=info.color,
-        aspect=info.aspect,
+        aspect=Fraction(1) if side else info.aspect,
         crf=options.crf if options.crf is not None else CRF.get(options.codec),
         preset=options.preset or PRESETS.get(options.codec),
         packing=layout.packing,

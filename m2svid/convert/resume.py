@@ -37,9 +37,9 @@ class WorkFolder:
     def __enter__(self) -> WorkFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("w")
         except OSError as error:
             raise UserError(f"the folder {self.path} can't be made: {error.strerror}") from error
-        self._lock = (self.path / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._check_settings()
@@ -65,7 +65,10 @@ class WorkFolder:
     def file(self, *parts: str) -> Path:
         """Path of a file in the folder, its own folder made."""
         path = self.path.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the folder {path.parent} can't be made: {error.strerror}") from error
         return path
 
     def load_json(self, name: str) -> Any | None:

@@ -5,7 +5,7 @@ Shapes: T frames, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,12 +60,14 @@ class Composer:
         pixel_format: of the pictures; None for RGB planes, as picture files take them.
         info: of the source.
         method: of anaglyphs.
+        project: what is done to each view first, instead of taking the source's samples as they are.
     """
 
     layout: Layout
     pixel_format: PixelFormat | None
     info: VideoInfo
     method: str
+    project: Callable[[Pixels], Pixels] | None = None
 
     def pictures(self, frames: Sequence[Frame], left: Pixels | None, right: Pixels) -> Iterator[list[Plane]]:
         """One picture a frame, of both views.
@@ -77,11 +79,12 @@ class Composer:
         """
         for index, frame in enumerate(frames):
             made = None if left is None else left[index]
-            if self.layout.mixed:
-                seen = frame.rgb(8 if right.dtype == np.uint8 else 16) if made is None else made
-                yield self._arrange([self._planes(self._anaglyph(seen, right[index]))])
-            else:
+            if not self.layout.mixed and self.project is None:
                 yield self._arrange([self._left(frame, made), self._planes(right[index])])
+                continue
+            views = [frame.rgb(8 if right.dtype == np.uint8 else 16) if made is None else made, right[index]]
+            changed = [self._anaglyph(*views)] if self.project is None else map(self.project, views)
+            yield self._arrange([self._planes(view) for view in changed])
 
     def left(self, frames: Sequence[Frame], left: Pixels | None) -> Iterator[list[Plane]]:
         """The left view alone; arguments as above."""

@@ -186,4 +186,5 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
         raise UserError(f"{path} can't be written: {error.strerror}; what is done so far is kept") from error
