@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from argparse import ArgumentError
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from m2svid.allowed import allowed
 from m2svid.data.datamodule import StereoDataModule
+from m2svid.errors import UserError
 from m2svid.module import M2SVidModule
 
 
@@ -29,7 +33,11 @@ class TrainerCLI(LightningCLI):
             auto_configure_optimizers=False,
             # A run is continued in its own folder, so its config is written again.
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m m2svid"},
+            parser_kwargs={
+                "parser_mode": "omegaconf",
+                "prog": "python -m m2svid",
+                "exit_on_error": False,
+            },
             args=args,
         )
 
@@ -38,7 +46,17 @@ class TrainerCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        self.config = parser.parse_args(args)
+        """Parse; what is not understood ends in what would be.
+
+        Raises:
+            UserError: an unknown option, or a value that is not allowed.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            groups = {"trainer": Trainer, "model": M2SVidModule, "data": StereoDataModule}
+            hint = allowed(str(error), groups, linked=("seed",))
+            raise UserError(f"{error}\n{hint}".strip()) from error
 
     def before_instantiate_classes(self) -> None:
         if self.subcommand == "predict":
