@@ -6,12 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-QUICKSTART = (
-    "--config",
-    str(ROOT / "configs" / "quickstart.yaml"),
-    "--config",
-    str(ROOT / "tests" / "tiny.yaml"),
-)
+CONFIGS = ROOT / "configs"
+TINY = ROOT / "tests" / "tiny.yaml"
+QUICKSTART = ("--config", str(CONFIGS / "quickstart.yaml"), "--config", str(TINY))
 STEPS = 8  # of tiny.yaml
 RUN = Path("runs/quickstart")  # in the folder that it is started from
 LAST = RUN / "checkpoints" / "last.ckpt"

@@ -1,0 +1,136 @@
+"""Every YAML in configs/ is understood and changes what it names, nothing else; mistakes are refused."""
+
+from itertools import pairwise
+
+import pytest
+import yaml
+
+from m2svid.errors import UserError
+from m2svid.trainer_cli import TrainerCLI
+from tests.tiny_run import CONFIGS
+
+BASES = ("e2e.yaml", "quickstart.yaml")
+OVERLAYS = sorted(
+    str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.name not in BASES
+)
+# What an overlay may replace as a whole: another class has other arguments.
+EXCHANGED = {"model.attention", "model.recipe", "trainer.strategy", "trainer.callbacks", "trainer.logger"}
+EXCHANGED |= {"data.train", "data.val", "data.test", "data.buckets"}
+
+
+@pytest.fixture
+def parse(capsys):
+    """The complete configuration that files and options lead to."""
+
+    def parsed(*options, base="e2e.yaml"):
+        with pytest.raises(SystemExit) as stopped:
+            TrainerCLI(["fit", "--config", str(CONFIGS / base), *options, "--print_config"])
+        assert stopped.value.code == 0
+        return yaml.safe_load(capsys.readouterr().out)
+
+    return parsed
+
+
+def flat(config, prefix=""):
+    """Dotted name -> value."""
+    if not isinstance(config, dict) or not config or prefix in EXCHANGED:
+        return {prefix: config}
+    return {
+        name: value
+        for key, part in config.items()
+        for name, value in flat(part, f"{prefix}.{key}".lstrip(".")).items()
+    }
+
+
+def changes(before, after):
+    before, after = flat(before), flat(after)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_the_bases_are_there():
+    assert set(BASES) == {path.name for path in CONFIGS.glob("*.yaml")}
+    assert len(OVERLAYS) >= 15
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_is_understood(name, parse):
+    config = parse(base=name)
+    assert config["model"]["backbone"]["class_path"].startswith("m2svid.model.backbone.")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_changes_what_it_names(name, parse):
+    before, after = parse(), parse("--config", str(CONFIGS / name))
+    overlay = flat(yaml.safe_load((CONFIGS / name).read_text()))
+    changed = changes(before, after)
+    assert changed <= set(overlay)
+    if name not in ("attention/disoccluded.yaml", "experiment/table4_full_attention.yaml"):  # e2e.yaml's own
+        assert changed
+
+
+def test_e2e_is_the_paper(parse):
+    config = parse()
+    trainer, model, data = config["trainer"], config["model"], config["data"]
+    assert model["optimizer"]["init_args"]["lr"] == 2e-6
+    assert (trainer["max_steps"], trainer["accumulate_grad_batches"]) == (300_000, 2)
+    assert trainer["gradient_clip_val"] == 1.0
+    assert model["conditioning"] == ["left", "warped", "mask"]
+    assert model["attention"]["init_args"]["max_train_tokens_per_frame"] == 512
+    weights = model["recipe"]["init_args"]
+    assert (weights["latent"], weights["l1"], weights["lpips"]) == (1, 1, 1)
+    assert (weights["noise_mean"], weights["noise_std"]) == (-3, 0.5)
+    sizes = [(b["frames"], b["height"], b["width"], b["batch_size"]) for b in data["buckets"]]
+    assert sizes == [(4, 512, 512, 1), (16, 256, 256, 1), (25, 192, 192, 1)]
+    assert data["augmentation"]["fps"] == [5, 30] and data["augmentation"]["scale"] == [0.3, 1.0]
+    assert [data["eval_clip"][name] for name in ("frames", "fps", "size")] == [16, 5.0, 512]
+    assert len({dataset["weight"] for dataset in data["train"]}) == 1
+
+
+def test_the_tables_rows_differ_in_what_the_paper_says(parse):
+    """Table 4: recipe, left view and attention are added one after the other."""
+    rows = ("diffusion_warped_mask", "warped_mask", "left_warped_mask", "full_attention")
+    configs = [parse("--config", str(CONFIGS / "experiment" / f"table4_{row}.yaml")) for row in rows]
+    steps = [changes(a, b) for a, b in pairwise(configs)]
+    assert steps == [{"model.recipe"}, {"model.conditioning"}, {"model.attention"}]
+
+
+MISTAKES = {
+    "model: {nose_aug: 1}": "model takes: backbone, recipe, conditioning, attention",
+    "trainer: {max_step: 1}": "trainer takes: .*max_steps",
+    "trainr: {max_steps: 1}": "groups trainer, model, data",
+    "model: {metrics: [ssim]}": "'psnr', 'ms_ssim', 'lpips'",
+    "model: {conditioning: [left, wraped]}": "'left', 'warped', 'mask', 'video'",
+    "model: {noise_aug: much}": "model.noise_aug.*\n.*float.*much",
+    "model: {recipe: {class_path: m2svid.recipes.Latent}}": "there are: .*LatentOnly",
+    "model: {recipe: {class_path: LatentOnly, init_args: {l1: 1}}}": "LatentOnly takes: replace_frames",
+    "model: {optimizer: {class_path: torch.optim.AdamW, init_args: {rate: 1}}}": "AdamW takes: .*lr",
+    "data: {val: [{nme: a, shards: b}]}": "DatasetSpec takes: name, shards, weight",
+    "data: {augmentation: {sale: [0.3, 1]}}": "Augmentation takes: fps, scale, ratio",
+    "data: {on_error: ignore}": "'raise', 'skip'",
+    "trainer: {precision: 8}": "bf16-mixed",
+    "trainer: {callbacks: [{class_path: m2svid.callbacks.Pictures, init_args: {steps: 1}}]}": (
+        "Pictures takes: every_n_steps, frames"
+    ),
+}
+
+
+@pytest.mark.parametrize("overlay", MISTAKES)
+def test_a_wrong_key_or_value_is_refused_naming_what_is_allowed(overlay, tmp_path):
+    path = tmp_path / "overlay.yaml"
+    path.write_text(overlay)
+    with pytest.raises(UserError, match=MISTAKES[overlay]):
+        TrainerCLI(["fit", "--config", str(CONFIGS / "e2e.yaml"), "--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (["--model.nose_aug", "1"], "model takes: .*noise_aug"),
+        (["--steps", "1"], "groups trainer, model, data"),
+        (["--config", "no.yaml"], "does not exist.*no.yaml"),
+        (["--model.attention", "Fully"], "Disoccluded, .*Factorized, .*Full"),
+    ],
+)
+def test_a_wrong_option_is_refused_naming_what_is_allowed(words, allowed):
+    with pytest.raises(UserError, match=allowed):
+        TrainerCLI(["fit", "--config", str(CONFIGS / "e2e.yaml"), *words])
