@@ -1,4 +1,7 @@
-"""Speed of a conversion without a model."""
+"""Speed of a conversion without a model, and of its stages.
+
+Shapes: T frames, H W pixels.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,36 @@ import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import torch
 
 from m2svid.convert.convert import convert
+from m2svid.convert.disparity import to_disparity
+from m2svid.convert.layouts import LAYOUTS
 from m2svid.convert.planes import to_planes
 from m2svid.convert.read import Video
+from m2svid.convert.stereo import warp_closed
+from m2svid.convert.views import Composer, to_pixels, to_tensor
 from m2svid.convert.write import Encoding, encode
+from m2svid.depth.files import DepthFile
+from m2svid.warping.fill import fill_from_background
+
+WINDOW = 16  # frames that each stage is timed on
 
 
 def run(
     frames: int = 100, width: int = 512, height: int = 512, disparity: float = 25
 ) -> dict[str, float | int]:
-    """Frames per second of the whole path without a model, decoding and encoding included.
+    """Frames per second of the whole path without a model, decoding and encoding included, and of its stages.
 
     The reference is what any converter needs: decoding the film, and encoding a picture of twice its width
-    with the same settings.
+    with the same settings. The stages are timed one after the other on the film's first frames; the whole
+    path also looks for cuts, and joins what it has encoded.
 
     Args:
         frames: length of the film.
@@ -43,14 +57,50 @@ def run(
             "progress": "quiet",
         }
         seconds = _time(lambda: convert(str(film), Path(folder) / "out.mp4", **options))
+        stages = _stages(Video(film), depth, disparity, Path(folder) / "piece")
+    count = min(frames, WINDOW)
     return {
         "frames": frames,
         "width": width,
         "height": height,
         "threads": torch.get_num_threads(),
+        **{f"{name}_frames_per_s": round(count / spent, 2) for name, spent in stages.items()},
         "convert_frames_per_s": round(frames / seconds, 2),
         "decode_and_encode_frames_per_s": round(frames / reference, 2),
         "ratio": round(seconds / reference, 3),
+    }
+
+
+def _stages(video: Video, depth: Path, disparity: float, piece: Path) -> dict[str, float]:
+    """Name -> seconds for the first `WINDOW` frames."""
+    kept: dict[str, Any] = {}
+
+    def read() -> None:
+        kept["frames"] = list(islice(video.frames(), WINDOW))
+        kept["rgb"] = [frame.rgb() for frame in kept["frames"]]
+
+    def estimate() -> None:
+        kept["depth"] = DepthFile(depth, "inverse")(kept["rgb"], 0)
+
+    def warp() -> None:
+        left = to_tensor(kept["rgb"])
+        maps = to_disparity(kept["depth"], *left.shape[-2:], disparity)
+        kept["warped"], kept["hole"] = warp_closed(left, maps)
+
+    def fill() -> None:
+        kept["right"] = to_pixels(fill_from_background(kept["warped"], kept["hole"]), 8)
+
+    def write() -> None:
+        layout, info = LAYOUTS["sbs"], video.info
+        composer = Composer(layout, info.pixel_format, info, "dubois")
+        encode(composer.pictures(kept["frames"], None, kept["right"]), _encoding(video), piece)
+
+    return {
+        "read": _time(read),
+        "depth_from_file": _time(estimate),
+        "warp": _time(warp),
+        "fill": _time(fill),
+        "write": _time(write),
     }
 
 
@@ -78,10 +128,13 @@ def _make(film: Path, depth: Path, frames: int, width: int, height: int) -> None
 
 
 def _reference(video: Video, piece: Path) -> None:
+    pictures = ([np.concatenate([p, p], 1) for p in to_planes(frame.raw)] for frame in video.frames())
+    encode(pictures, _encoding(video), piece)
+
+
+def _encoding(video: Video) -> Encoding:
     info = video.info
     width, height = info.width * 2, info.height
-    encoding = Encoding(
+    return Encoding(
         "h264", info.pixel_format, width, height, info.rate, info.color, info.aspect, 18, "medium"
     )
-    pictures = ([np.concatenate([p, p], 1) for p in to_planes(frame.raw)] for frame in video.frames())
-    encode(pictures, encoding, piece)

@@ -16,7 +16,7 @@ import numpy as np
 
 from m2svid.convert.disparity import ShotDepth
 from m2svid.convert.layouts import Layout
-from m2svid.convert.mux import assemble, check_streams
+from m2svid.convert.mux import assemble, check_streams, left_out
 from m2svid.convert.planes import Plane
 from m2svid.convert.read import Frame, Video
 from m2svid.convert.report import Reporter
@@ -188,6 +188,8 @@ class Job(ABC):
         )
         if self._depth is not None:
             self.report.say("depth", f"depth: {self._depth.description}")
+        for line in left_out(self.video) if self._copy_streams else ():
+            self.report.say("left out", line)
         for line in self.describe():
             self.report.say(line.partition(":")[0], line)
 

@@ -12,7 +12,7 @@ import av
 from av.container import Flags, InputContainer, OutputContainer
 
 from m2svid.convert.layouts import Layout
-from m2svid.convert.read import Video
+from m2svid.convert.read import Video, is_cover
 from m2svid.convert.shots import Survey
 from m2svid.convert.write import ENCODERS, Encoding, read_piece
 from m2svid.errors import UserError
@@ -98,6 +98,22 @@ def _format(output: Path) -> str:
 
 def _to_copy(source: InputContainer) -> list[av.stream.Stream]:
     return [stream for stream in source.streams if stream.type in _COPIED]
+
+
+def left_out(video: Video) -> list[str]:
+    """Streams of the source that the result can't have, for the user."""
+    if not video.is_container:
+        return []
+    with av.open(str(video.path)) as source:
+        films = [stream for stream in source.streams.video if not is_cover(stream)]
+        others = [s for s in source.streams if s.type not in _COPIED and s not in films[:1]]
+        return [f"stream {stream.index} ({_kind(stream)}) is not taken over" for stream in others]
+
+
+def _kind(stream: av.stream.Stream) -> str:
+    if stream.type == "video":
+        return "cover art" if is_cover(stream) else "another video"
+    return stream.type or "of an unknown kind"
 
 
 def _add_copy(target: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:

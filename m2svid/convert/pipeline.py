@@ -11,7 +11,7 @@ from typing import Any
 
 from m2svid.convert.disparity import ShotDepth
 from m2svid.convert.job import Job, Pictures, Target
-from m2svid.convert.layouts import LAYOUTS, picture_size
+from m2svid.convert.layouts import LAYOUTS, picture_size, view_size
 from m2svid.convert.options import Options
 from m2svid.convert.read import IMAGE_SUFFIXES, Frame, Video
 from m2svid.convert.refine import Refiner
@@ -83,11 +83,20 @@ class Conversion(Job):
         encoding = next(iter(self.targets.values())).encoding
         spherical = ", half spheres: both eyes are resampled" if self._layout.spherical else ""
         kind = f"{encoding.codec}, {encoding.pixel_format.name}" if encoding else "picture"
-        return [
+        lines = [
             f"disparity: 0 to {self._max_disparity:g} px",
             f"refine: {self._maker.refiner.description}",
             f"output: {self._options.layout}, {kind}{spherical}",
         ]
+        info = self.video.info
+        size = info.width, info.height
+        padded = view_size(self._layout, encoding.pixel_format, *size) if encoding else size
+        if padded != size and not spherical:
+            lines.append(
+                f"padding: each view from {size[0]}×{size[1]} to {padded[0]}×{padded[1]} by repeating its "
+                "last column or row, as the encoder asks for even sizes"
+            )
+        return lines
 
     def make(
         self, window: Window, frames: list[Frame], depth: ShotDepth | None, known: Pixels | None

@@ -297,9 +297,14 @@ def _decode_picture(path: Path) -> av.VideoFrame:
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
+        if not is_cover(stream):
             return stream
     raise UserError(f"{path} has no video stream")
+
+
+def is_cover(stream: av.VideoStream) -> bool:
+    """A picture that stands for the film, not the film."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _color(raw: av.VideoFrame) -> Color:
