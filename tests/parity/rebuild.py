@@ -1,7 +1,7 @@
 """The parity fixtures: weights, rebuilt by rule, and what the published implementation makes of its inputs.
 
-Both fixtures have the tensors of `fixtures/layout.json.gz`, from their own seeds. Each tensor is standard
-normal numbers from a generator seeded by seed and key (`conditioner.embedders.5.` as its equal copy 3), scaled
+Both fixtures have the tensors of `fixtures/layout.json.gz`, from their own seeds. Each tensor is normal
+numbers from a generator seeded by seed and key (`conditioner.embedders.5.` as its equal copy 3), scaled
 by 1 / sqrt(fan-in) where it has two dimensions or more, and around 1 for other weights.
 """
 
