@@ -58,7 +58,7 @@ class Conversion(Job):
         sphere = None
         if options.fov is not None:
             sphere = HalfSphere(info.width, info.height, options.fov, info.aspect)
-        encoding = make_encoding(video, options, sphere.side if sphere else None)
+        encoding = make_encoding(video, options, (sphere.side, sphere.side) if sphere else None)
         self._options, self._layout = options, LAYOUTS[options.layout]
         self._max_disparity = options.disparity_px(video.info.width)
         stored = None if self._picture else encoding.pixel_format
@@ -133,18 +133,17 @@ def output_files(output: Path, options: Options) -> dict[str, Path]:
     return {eye: output.with_stem(f"{output.stem}_{eye}") for eye in ("left", "right")}
 
 
-def make_encoding(video: Video, options: Options, side: int | None = None) -> Encoding:
-    """How the stereo film is encoded.
+def make_encoding(video: Video, options: Options, size: tuple[int, int] | None = None) -> Encoding:
+    """How a film of views is encoded.
 
     Args:
         video: the source.
         options: how.
-        side: of each view that is projected onto a half sphere, px.
+        size: width and height of each view, px, whose pixels are square; None = the source's own.
     """
     info, layout = video.info, LAYOUTS[options.layout]
     pixel_format = encoder_format(options.codec, info.pixel_format, options.bits)
-    size = (side, side) if side else (info.width, info.height)
-    width, height = picture_size(layout, pixel_format, *size)
+    width, height = picture_size(layout, pixel_format, *(size or (info.width, info.height)))
     return Encoding(
         codec=options.codec,
         pixel_format=pixel_format,
@@ -152,7 +151,7 @@ def make_encoding(video: Video, options: Options, side: int | None = None) -> En
         height=height,
         rate=info.rate,
         color=info.color,
-        aspect=Fraction(1) if side else info.aspect,
+        aspect=Fraction(1) if size else info.aspect,
         crf=options.crf if options.crf is not None else CRF.get(options.codec),
         preset=options.preset or PRESETS.get(options.codec),
         packing=layout.packing,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from av.video.reformatter import ColorRange
 
 from m2svid.convert.convert import load_model, make_refiner, open_depth, output_name, pick_devices
@@ -18,7 +19,7 @@ from m2svid.convert.disparity import ShotDepth, to_disparity
 from m2svid.convert.job import Job, Pictures, Target
 from m2svid.convert.layouts import LAYOUTS
 from m2svid.convert.options import Options
-from m2svid.convert.pipeline import Conversion, stamped
+from m2svid.convert.pipeline import Conversion, make_encoding, stamped
 from m2svid.convert.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.convert.read import Color, Frame, Video, VideoInfo
 from m2svid.convert.refine import Refiner
@@ -26,12 +27,13 @@ from m2svid.convert.report import Mode, Reporter
 from m2svid.convert.resume import file_stamp
 from m2svid.convert.sliding import Sliding
 from m2svid.convert.stereo import warp_closed
-from m2svid.convert.views import Pixels, to_pixels, to_tensor
+from m2svid.convert.views import Composer, Pixels, to_pixels, to_tensor
 from m2svid.convert.windows import Window
 from m2svid.convert.write import Encoding
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.files import Kind
 from m2svid.errors import UserError
+from m2svid.visualize import colorize
 
 _LENGTH = 16  # frames of a window where no model looks at them together
 _UNTAGGED = 2
@@ -45,6 +47,7 @@ def depth(
     depth_kind: Kind = "auto",
     devices: str = "auto",
     cuts: bool = True,
+    preview: bool = False,
     restart: bool = False,
     progress: Mode = "bar",
 ) -> None:
@@ -60,6 +63,7 @@ def depth(
         depth_kind: what a depth file holds, see `convert`.
         devices: where the model runs; shots are shared out among several.
         cuts: find shots; False normalises the film as one.
+        preview: also write a film in colours to look at, the output's name with `_preview.mp4`: red is near.
         restart: make an output again that exists, or was begun with other settings.
         progress: "bar", "quiet" or "json".
 
@@ -76,11 +80,13 @@ def depth(
         cuts=cuts,
         restart=restart,
         progress=progress,
+        layout="right",
+        bits=8,
     )
     report = Reporter(options.progress)
     output = output or input.with_name(f"{input.stem}_depth.mkv")
     first, *others = (
-        DepthJob(Video(input), output, options, open_depth(options, device), report)
+        DepthJob(Video(input), output, options, open_depth(options, device), report, preview)
         for device in pick_devices(options.devices)
     )
     first.run(others)
@@ -176,7 +182,13 @@ class DepthJob(Job):
     length, overlap = _LENGTH, 0
 
     def __init__(
-        self, video: Video, output: Path, options: Options, depth: DepthEstimator, report: Reporter
+        self,
+        video: Video,
+        output: Path,
+        options: Options,
+        depth: DepthEstimator,
+        report: Reporter,
+        preview: bool = False,
     ) -> None:
         film = next(video.frames()).rgb()
         first = depth([film], 0) if depth.size is None else None
@@ -184,10 +196,15 @@ class DepthJob(Job):
         target = Target(
             output, _lossless(video.info, PixelFormat("400", 16), width, height), LAYOUTS["right"]
         )
-        settings = stamped(options, video)
-        super().__init__(
-            video, {"depth": target}, settings, depth, options.cuts, options.restart, False, report
-        )
+        targets = {"depth": target}
+        if preview:
+            encoding = make_encoding(video, options, (width, height))
+            targets["preview"] = Target(
+                output.with_name(f"{output.stem}_preview.mp4"), encoding, LAYOUTS["right"]
+            )
+            self._composer = Composer(LAYOUTS["right"], encoding.pixel_format, video.info, options.anaglyph)
+        settings = stamped(options, video) | {"preview": preview}
+        super().__init__(video, targets, settings, depth, options.cuts, options.restart, False, report)
 
     def describe(self) -> list[str]:
         return []
@@ -197,7 +214,11 @@ class DepthJob(Job):
     ) -> tuple[dict[str, Pictures], None]:
         assert depth is not None  # given to `__init__`
         maps = depth.get(window.start, window.stop, [frame.rgb() for frame in frames])
-        return {"depth": ([np.round(each * 65535).astype("<u2")] for each in maps)}, None
+        results: dict[str, Pictures] = {"depth": ([np.round(each * 65535).astype("<u2")] for each in maps)}
+        if "preview" in self.targets:
+            colored = colorize(torch.from_numpy(maps)[:, None], 0, 1, "turbo")
+            results["preview"] = self._composer.right(to_pixels(colored, 8))
+        return results, None
 
 
 class WarpJob(Job):

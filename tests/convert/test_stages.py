@@ -42,6 +42,17 @@ def test_depth_is_a_16_bit_video_that_converts_alike(tmp_path):
     assert np.abs(read_luma(tmp_path / "a.mkv").astype(int) - read_luma(tmp_path / "b.mkv")).max() <= 1
 
 
+def test_depth_can_be_looked_at(tmp_path):
+    film = make_film(tmp_path / "film.mp4", 3)
+    given = str(make_depth(tmp_path / "depth.npz", 3, (33, 25)))
+    stages.depth(film, tmp_path / "out.mkv", depth=given, preview=True, **QUIET)
+    assert read_luma(tmp_path / "out.mkv").shape == (3, 25, 33)
+    seen = read_rgb(tmp_path / "out_preview.mp4").astype(int)
+    assert seen.shape == (3, 26, 34, 3)
+    near, far = seen[1, 14, 16], seen[1, 1, 2]  # turbo: dark red and dark blue
+    assert near[0] > near[2] + 50 and far[2] > far[0]
+
+
 def test_views_of_another_size_are_refused(tmp_path):
     film = make_film(tmp_path / "film.mp4", 2)
     small = make_film(tmp_path / "small.mp4", 2, size=(32, 32))
