@@ -59,7 +59,7 @@ class ModelRefiner(Refiner):
         self.length = usage.window if window is None else window
         self.overlap = usage.overlap if overlap is None else overlap
         self._device = device or next(model.parameters()).device
-        self._model = model if offload else model.to(self._device)
+        self._model = model.to("cpu" if offload else self._device)
         self._sampler = usage.sampler.with_steps(num_steps)
         self._noise_aug = usage.noise_aug if noise_aug is None else noise_aug
         self._add_noise = add_noise
