@@ -48,7 +48,7 @@ class StereoMetrics(Metric):
 
     Args:
         metrics: Which of psnr, ms_ssim (frames of at least 161×161) and lpips (needs VGG16's weights).
-        perceptual: The network behind lpips, to share one among several metrics; None makes one from torch's hub
+        perceptual: The network behind lpips, where several metrics share one; None makes one from torch's hub
             cache.
 
     Raises:
