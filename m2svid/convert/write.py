@@ -15,9 +15,9 @@ from typing import Literal
 
 import av
 import numpy as np
-import torch
 from av.codec.context import Flags
 
+from m2svid import x264
 from m2svid.convert.planes import PixelFormat, Plane, from_planes
 from m2svid.convert.read import Color
 from m2svid.errors import UserError
@@ -79,12 +79,8 @@ class Encoding:
         return options
 
     def _x264_params(self) -> list[str]:
-        params = [] if self.packing is None else [f"frame-packing={self.packing}"]
-        if torch.backends.cpu.get_cpu_capability() == "AVX512":
-            # x264's macroblock tree gives other bits on every run with AVX-512 (seen with FFmpeg 8's x264 at
-            # 320×120; not with AVX2, nor without the tree), and an interrupted film must equal a whole one.
-            params.append("asm=AVX2")
-        return params
+        # An interrupted film must equal a whole one.
+        return [*([] if self.packing is None else [f"frame-packing={self.packing}"]), *x264.repeatable()]
 
     def apply(self, target: av.VideoStream | av.VideoCodecContext) -> None:
         """Set up an encoder or an output stream."""

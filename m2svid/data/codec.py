@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from m2svid import x264
+
 # decord publishes the symbols of its libz of 2005 to the whole process, where OpenCV's PNG decoding breaks on
 # them: it returns wrong pixels. Kept to itself, decord harms nobody.
 with mock.patch.object(ctypes, "RTLD_GLOBAL", ctypes.RTLD_LOCAL):
@@ -60,6 +62,8 @@ def encode_video(frames: Tensor, fps: Fraction, crf: int) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0"}
+        if parameters := x264.repeatable():
+            options["x264-params"] = ":".join(parameters)
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
