@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -86,8 +87,12 @@ class M2SVidModule(LightningModule):
     def _init_unet(self, path: str) -> None:
         if not Path(path).is_file():
             raise UserError(f"model.init_unet: there is no file {path}")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        self.load_state_dict(checkpoint["state_dict"])
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            state = checkpoint["state_dict"]
+        except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError) as error:
+            raise UserError(f"model.init_unet: {path} is no checkpoint that `fit` has written") from error
+        self.load_state_dict(state)
         log.info("U-Net weights from %s (step %s)", path, checkpoint.get("global_step"))
 
     # ------------------------------------------------------------------ training

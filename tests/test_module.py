@@ -138,3 +138,11 @@ def test_prediction_leaves_no_gradients_and_training_returns_to_training_mode():
     assert not module.model.unet.training
     training_loss(module, make_batch())
     assert module.model.unet.training and not module.model.training
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "other.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"model.init_unet: .*other.ckpt is no checkpoint"):
+        make_module(init_unet=str(path))
