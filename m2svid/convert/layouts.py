@@ -18,7 +18,7 @@ LayoutName = Literal["sbs", "sbs-half", "tb", "tb-half", "anaglyph", "right", "p
 class Layout:
     """Attributes:
     suffix: end of the file's name, by which players choose the mode.
-    stereo_mode: value of Matroska's `stereo_mode` tag; None = not a stereo picture.
+    stereo_mode: what the container tells, in the words of Matroska's tag; None = not a stereo picture.
     packing: H.264 frame packing arrangement (ITU-T H.264 D.2.26); None = none.
     columns: views side by side.
     rows: views below each other.

@@ -11,6 +11,8 @@ from pathlib import Path
 import av
 from av.container import Flags, InputContainer, OutputContainer
 
+from m2svid.convert import ebml
+from m2svid.convert.boxes import add_stereo_boxes
 from m2svid.convert.layouts import Layout
 from m2svid.convert.read import Video, is_cover
 from m2svid.convert.shots import Survey
@@ -60,7 +62,7 @@ def assemble(
     Args:
         pieces: encoded windows in order, together all frames.
         encoding: with which they were encoded.
-        layout: for the stereo tag.
+        layout: how the views share the picture, which the container tells.
         time_base: unit of the frames' times, s.
         survey: times of the frames.
         video: the source, whose other streams are copied; None = nothing is copied.
@@ -70,6 +72,7 @@ def assemble(
         UserError: it can't be written.
     """
     temporary = output.with_name(f".{output.name}.tmp")
+    matroska = _format(output) == "matroska"
     try:
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(av.open(str(temporary), "w", format=_format(output)))
@@ -77,14 +80,15 @@ def assemble(
             stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
             encoding.apply(stream.codec_context)
             stream.time_base = time_base
-            if layout.stereo_mode is not None:
-                stream.metadata["stereo_mode"] = layout.stereo_mode
+            stream.metadata.update(ebml.tags(layout) if matroska else {})
             packets = _timed(pieces, survey, stream, time_base)
             if video is not None and video.is_container:
                 source = stack.enter_context(av.open(str(video.path)))
                 packets = _merged(packets, _copies(source, target))
             for packet in packets:
                 target.mux(packet)
+        describe = ebml.add_projection if matroska else add_stereo_boxes
+        describe(temporary, layout)
         temporary.replace(output)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{output} can't be written: {error.strerror}; run the same command again") from error
