@@ -1,31 +1,23 @@
-"""How much memory a model needs, and how a film is cut so that it gets by with what there is.
+"""How a film is cut so that a model gets by with the memory that there is.
 
-The estimate is counted, not measured: the layers run once without data (on PyTorch's meta device), and every
-tensor that is alive counts. Attention counts as fused. What a GPU's libraries need beside that is `OVERHEAD`
-and `MARGIN`, which are assumptions.
-
-Shapes: T frames, H W pixels, h w latent, C latent channels, D context channels.
+What the layers need is counted (`footprint.py`). What a GPU's libraries need beside that is `OVERHEAD` and
+`MARGIN`, which are assumptions.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from m2svid.attention import Full
+from m2svid.convert.footprint import Footprint
 from m2svid.errors import UserError
-from m2svid.model.m2svid import M2SVid
-from m2svid.model.weights import components
 
 OVERHEAD = int(0.6e9)  # bytes: the GPU's context and libraries
 MARGIN = 1.15  # for workspaces of convolutions and memory that is free but in pieces
@@ -33,34 +25,11 @@ PIXEL_BYTES = 60  # of a tile's frame while it is encoded: five float32 copies o
 DECODED_BYTES = 36  # of a decoded frame: three float32 copies
 TILES = (1024, 768, 512)  # px, smaller ones see too little
 SMALL_TILE = 256
+DECODE_TILES = (1024, 768, 512)  # px
 WINDOWS = (16, 12, 8)
 CHUNKS = (25, 16, 12, 8, 6, 4, 3, 2, 1)
 
-_SIZE = 512  # px, side of the frame without data
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes that a model needs.
-
-    Attributes:
-        vae: weights of the autoencoder.
-        image_encoder: weights.
-        unet: weights.
-        encode: for a pixel of the one frame that is encoded at a time.
-        embed: for a frame given to the image encoder.
-        sample: for a pixel of each frame that the U-Net takes.
-        decode: for a pixel of each frame that is decoded at a time.
-    """
-
-    vae: int
-    image_encoder: int
-    unet: int
-    encode: float
-    embed: float
-    sample: float
-    decode: float
 
 
 @dataclass(frozen=True)
@@ -71,21 +40,26 @@ class Fit:
         window: frames refined together.
         tile: side of a tile, px; 0 = whole frames.
         decode_chunk: frames decoded at a time.
+        decode_tile: side of the tiles in which they are decoded, px; 0 = whole frames.
         offload: each network is on the device only while it is used.
     """
 
     window: int
     tile: int
     decode_chunk: int
+    decode_tile: int = 0
     offload: bool = False
 
     def bytes_needed(self, model: Footprint, height: int, width: int) -> int:
-        """Estimate for frames of height × width, px, which are multiples of what the model takes."""
-        tile_pixels = min(self.tile or height, height) * min(self.tile or width, width)
+        """Estimate for frames of height × width, px, which are multiples of what the model takes.
+
+        Blended frames and latents, and what waits for its turn, are not on the device and don't count.
+        """
+        area = _area(self.tile, height, width)
         chunk = min(self.decode_chunk, self.window)
-        encoding = tile_pixels * (model.encode + PIXEL_BYTES * self.window) + model.embed * self.window
-        sampling = model.sample * tile_pixels * self.window
-        decoding = (model.decode + DECODED_BYTES) * height * width * chunk
+        encoding = area * (model.encode + PIXEL_BYTES * self.window) + model.embed * self.window
+        sampling = model.sample * area * self.window
+        decoding = (model.decode + DECODED_BYTES) * _area(self.decode_tile, height, width) * chunk
         if self.offload:
             peak = max(
                 encoding + model.vae + model.image_encoder, sampling + model.unet, decoding + model.vae
@@ -93,6 +67,10 @@ class Fit:
         else:
             peak = max(encoding, sampling, decoding) + model.vae + model.image_encoder + model.unet
         return round(peak * MARGIN) + OVERHEAD
+
+
+def _area(tile: int, height: int, width: int) -> int:
+    return min(tile or height, height) * min(tile or width, width)
 
 
 def parse_bytes(text: str) -> int:
@@ -122,11 +100,16 @@ def fit(
     fixed: frozenset[str] = frozenset(),
     overlap: int = 0,
     may_offload: bool = True,
+    windows: Sequence[int] = WINDOWS,
 ) -> Fit:
     """The way through the model that changes least of what is wished and needs no more than `budget` bytes.
 
-    First the networks take turns on the device, then tiles become smaller, then windows, then tiles again.
-    As many frames as possible are decoded at a time.
+    What changes the result least comes first: networks that take turns on the device change nothing; fewer
+    frames decoded at a time end the decoder's view of their neighbours; then tiles become smaller, then
+    windows, then tiles again. Only where no such way is left are frames decoded in tiles, because the decoder
+    was made for whole ones: its norms and its attention then take each tile for a frame. Whole frames need
+    the same for decoding whatever tile and window are, so this last step is taken only where a single frame
+    can't be decoded as a whole.
 
     Args:
         budget: bytes.
@@ -137,18 +120,19 @@ def fit(
         fixed: attributes of `wished` that are not to be changed.
         overlap: frames that windows share, fewer than they have.
         may_offload: False where weights and results share the memory in any case.
+        windows: lengths to choose from, longest first.
 
     Raises:
         UserError: nothing fits; it says what would.
     """
-    windows = [wished.window]
+    lengths = [wished.window]
     if "window" not in fixed:
-        windows += [number for number in WINDOWS if overlap < number < wished.window]
-    ways = list(_ways(wished, windows, fixed, max(height, width), may_offload))
+        lengths += [number for number in windows if overlap < number < wished.window]
+    ways = list(_ways(wished, lengths, fixed, max(height, width), may_offload))
     for way in ways:
         if way.bytes_needed(model, height, width) <= budget:
             return way
-    if {"window", "tile", "decode_chunk"} <= fixed:
+    if {"window", "tile", "decode_chunk", "decode_tile"} <= fixed:
         return ways[-1]  # all is said: what follows is the user's choice
     least = min(ways, key=lambda way: way.bytes_needed(model, height, width))
     needed = math.ceil(least.bytes_needed(model, height, width) / 1e8) / 10
@@ -162,8 +146,15 @@ def fit(
 def describe(way: Fit) -> str:
     """For the user."""
     size = f"tiles of {way.tile} px" if way.tile else "whole frames"
+    return f"windows of {way.window} frames, {size}, {describe_decoding(way)}"
+
+
+def describe_decoding(way: Fit) -> str:
+    """The end of `describe`, which models without tiles share."""
+    chunk = min(way.decode_chunk, way.window)
+    pieces = f" in tiles of {way.decode_tile} px" if way.decode_tile else ""
     turns = ", networks taking turns" if way.offload else ""
-    return f"windows of {way.window} frames, {size}, {way.decode_chunk} frames decoded at a time{turns}"
+    return f"{chunk} frame{'s' * (chunk > 1)} decoded at a time{pieces}{turns}"
 
 
 def _ways(
@@ -173,105 +164,25 @@ def _ways(
     areas = [(wished.window, tile) for tile in tiles] + [(window, tiles[-1]) for window in windows[1:]]
     if "tile" not in fixed and side > SMALL_TILE:
         areas.append((windows[-1], SMALL_TILE))
-    for window, tile in areas:
-        chunks = [wished.decode_chunk]
-        if "decode_chunk" not in fixed:
-            chunks = [window, *(number for number in CHUNKS if number < window)]
-        for offload in (False, True) if may_offload else (False,):
-            for chunk in chunks:
-                yield Fit(window, tile, chunk, offload)
+    decode_tiles = [wished.decode_tile]
+    if "decode_tile" not in fixed:
+        decode_tiles += [tile for tile in DECODE_TILES if tile < side]
+    for decode_tile, (window, tile) in product(decode_tiles, areas):
+        longest = min(wished.decode_chunk, window)
+        shorter = () if "decode_chunk" in fixed else (number for number in CHUNKS if number < longest)
+        for chunk, offload in product((longest, *shorter), (False, True) if may_offload else (False,)):
+            yield Fit(window, tile, chunk, decode_tile, offload)
 
 
-def measure(model: M2SVid) -> Footprint:
-    """What a model needs, in the dtype of its parameters."""
-    dtype = model.unet.dtype
-    parts = {
-        "unet": components.unet_part(model.unet),
-        "vae": components.vae_part(model.vae),
-        "image_encoder": components.image_encoder_part(model.image_encoder),
-    }
-    with torch.device("meta"):
-        networks = {name: components.build(name, part.config).eval() for name, part in parts.items()}
-    for network in networks.values():
-        nn.Module.to(network, "meta", dtype)  # diffusers' own `to` warns
-    vae, encoder, unet = (networks[name] for name in ("vae", "image_encoder", "unet"))
-    multiple = model.size_multiple
-    side = -(-_SIZE // multiple) * multiple
-    latent = side // model.vae.downscale
-    T = 4
-    sizes = {"dtype": dtype, "device": "meta"}
-
-    def sample() -> Tensor:
-        x = torch.empty(1, T, unet.config.in_channels, latent, latent, **sizes)
-        context = torch.empty(1, T, 1, unet.config.cross_attention_dim, **sizes)
-        ones = torch.empty(1, device="meta")
-        # each token sees all: no less than any other strategy
-        return unet(x, ones, context, ones.expand(1, 3), None, Full())
-
-    frames = torch.empty(1, 3, side, side, **sizes)
-    z = torch.empty(T, model.vae.latent_channels, latent, latent, **sizes)
-    embedded = components.wrap_image_encoder(encoder)
-    return Footprint(
-        *(_weights(networks[name]) for name in ("vae", "image_encoder", "unet")),
-        encode=_peak(vae, lambda: vae.encode(frames)) / side**2,
-        embed=_peak(encoder, lambda: embedded(frames[None])),
-        sample=_peak(unet, sample) / (T * side**2),
-        decode=_peak(vae, lambda: _decode(vae, z)) / (T * side**2),
-    )
-
-
-def _decode(vae: nn.Module, z: Tensor) -> Any:
-    return vae.decode(z, num_frames=len(z)) if hasattr(vae, "decoder") else vae.decode(z)
-
-
-def _weights(module: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in module.parameters())
-
-
-def _peak(module: nn.Module, work: Callable[[], object]) -> int:
-    """Most bytes alive at a time, without the module's own."""
-    with torch.no_grad(), _FusedAttention(), _Alive(module) as alive:
-        work()
-    return alive.peak
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Attention that keeps no matrix of all pairs of tokens, as the kernels of GPUs."""
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        if function is torch.nn.functional.scaled_dot_product_attention:
-            return torch.empty_like(args[0])
-        return function(*args, **(kwargs or {}))
-
-
-class _Alive(TorchDispatchMode):
-    """Bytes of the storages that operations have made and that are still in use."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        own = [*module.parameters(), *module.buffers()]
-        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in own}
-        self._now = self.peak = 0
-
-    def __torch_dispatch__(
-        self, operation: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        result = operation(*args, **(kwargs or {}))
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self._count(value.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._known:
-            return
-        self._known[key] = storage.nbytes()
-        self._now += storage.nbytes()
-        self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self._now -= self._known.pop(key)
+@contextmanager
+def lent(device: torch.device, *networks: nn.Module) -> Iterator[None]:
+    """The networks are on a device while the context lasts, and then again where they were."""
+    tensors = [t for network in networks for t in (*network.parameters(), *network.buffers())]
+    homes = [tensor.data for tensor in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data.to(device)
+        yield
+    finally:
+        for tensor, home in zip(tensors, homes, strict=True):
+            tensor.data = home

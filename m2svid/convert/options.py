@@ -48,6 +48,8 @@ class Options:
         tile_overlap: px that neighbouring tiles share.
         decode_chunk: frames decoded at a time; the window, which is exact, if not given and there is memory
             for it. The decoder looks at neighbouring frames, and a chunk ends its view.
+        decode_tile: side of the squares in which frames are decoded, px, joined softly; 0 = whole frames,
+            which is exact, and taken if not given and there is memory to decode one.
         num_steps: runs of the network for every window; the model's own if not given, 1 for M2SVid.
         noise_aug: level of the noise on the model's input; the model's own if not given, 0.02 for M2SVid.
         add_noise: whether that noise is really added, or the model only told of it.
@@ -85,6 +87,7 @@ class Options:
     tile: int | None = None
     tile_overlap: int = 128
     decode_chunk: int | None = None
+    decode_tile: int | None = None
     num_steps: int | None = None
     noise_aug: float | None = None
     add_noise: bool = True
@@ -116,8 +119,10 @@ class Options:
         for name in ("window", "decode_chunk", "num_steps"):
             number = getattr(self, name)
             _require(number is None or number >= 1, name, "at least 1", number)
-        squares = self.tile is None or (self.tile >= 0 and self.tile % 64 == 0)
-        _require(squares, "tile", "a multiple of 64 px, or 0", self.tile)
+        for name in ("tile", "decode_tile"):
+            side = getattr(self, name)
+            squares = side is None or (side >= 0 and side % 64 == 0)
+            _require(squares, name, "a multiple of 64 px, or 0", side)
         fits = self.tile_overlap % 8 == 0 and 0 <= self.tile_overlap < (self.tile or 1 << 30)
         _require(fits, "tile_overlap", "a multiple of 8 px, smaller than --tile", self.tile_overlap)
         for name in ("overlap", "noise_aug"):

@@ -5,18 +5,16 @@ Shapes: T frames of a window, H W pixels, h w latent. Videos are (T, 3, H, W), u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from m2svid.batch import StereoBatch
-from m2svid.convert.memory import Fit, available, fit, measure
+from m2svid.convert.footprint import measure
+from m2svid.convert.memory import Fit, available, describe_decoding, fit, lent
 from m2svid.convert.options import Options
 from m2svid.convert.refine import Refiner, unit
-from m2svid.convert.tiles import Blend, Tile, plan_tiles
+from m2svid.convert.tiles import Tile, blend, plan_tiles
 from m2svid.model.conditioning import Condition
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.vae import SVDAutoencoder
@@ -24,6 +22,11 @@ from m2svid.model.vae import SVDAutoencoder
 
 class ModelRefiner(Refiner):
     """M2SVid on windows, and on tiles where frames are large.
+
+    Tiles of the U-Net are blended as latents. Where even a single frame is too large for the decoder, it
+    decodes tiles, which share a quarter of their side and are blended as pixels. That is approximate: its
+    group norms and its attention, which see the whole frame otherwise, take each tile for a frame, so that
+    tiles can differ a little all over; beside their borders they lack what lies beyond.
 
     Args:
         model: the network; its `usage` says what is not given.
@@ -33,6 +36,7 @@ class ModelRefiner(Refiner):
         window: frames of a window.
         overlap: frames that a window knows from the one before.
         decode_chunk: frames decoded at a time; None = the window, which is exact.
+        decode_tile: side of the tiles that are decoded, px; 0 = whole frames, which is exact.
         offload: keep only the network in use on the device.
         num_steps: how often the network runs.
         noise_aug: level of the conditioning noise.
@@ -49,6 +53,7 @@ class ModelRefiner(Refiner):
         window: int | None = None,
         overlap: int | None = None,
         decode_chunk: int | None = None,
+        decode_tile: int = 0,
         offload: bool = False,
         num_steps: int | None = None,
         noise_aug: float | None = None,
@@ -64,19 +69,20 @@ class ModelRefiner(Refiner):
         self._noise_aug = usage.noise_aug if noise_aug is None else noise_aug
         self._add_noise = add_noise
         self._tile, self._tile_overlap = tile, tile_overlap
-        self._decode_chunk, self._offload = decode_chunk or self.length, offload
+        self._decode_chunk, self._decode_tile = decode_chunk or self.length, decode_tile
         self._seed = seed
         size = f"tiles of {tile} px sharing {tile_overlap}" if tile else "whole frames"
-        turns = ", networks taking turns" if offload else ""
+        decoding = describe_decoding(Fit(self.length, tile, self._decode_chunk, decode_tile, offload))
         self.description = (
             f"model on {self._device}, windows of {self.length} frames sharing {self.overlap}, {size}, "
-            f"{min(self._decode_chunk, self.length)} frames decoded at a time{turns}"
+            f"{decoding}"
         )
         self.settings = {
             "window": self.length,
             "overlap": self.overlap,
             "tile": tile,
             "decode_chunk": self._decode_chunk,
+            "decode_tile": decode_tile,
         }
 
     @torch.no_grad()
@@ -85,30 +91,25 @@ class ModelRefiner(Refiner):
     ) -> Tensor:
         height, width = left.shape[-2:]
         batch = self._batch(left, warped, hole, fps, known)
-        tiles = self._tiles(*batch.left.shape[-2:])
+        tiles = _tiles(batch.left, self._tile, self._tile_overlap)
         model = self._model
-        with self._placed(model.vae, model.image_encoder):
+        with lent(self._device, model.vae, model.image_encoder):
             conditions = [self._condition(batch, tile) for tile in tiles]
-        with self._placed(model.unet):
-            latents = (model.sample(condition, self._sampler, noise) for condition, noise in conditions)
-            z = Blend(tiles, model.vae.downscale)(latents)
-        with self._placed(model.vae):
-            parts = [model.decode(part)[0].float().cpu() for part in z.split(self._decode_chunk, dim=1)]
-        right = (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+        with lent(self._device, model.unet):
+            z = blend(
+                [tile.shrunk(model.vae.downscale) for tile in tiles],
+                (model.sample(_to(c, self._device), self._sampler, noise) for c, noise in conditions),
+            )
+        tiles = _tiles(batch.left, self._decode_tile, self._decode_tile // 4)
+        with lent(self._device, model.vae):
+            right = torch.cat([self._decode(part, tiles) for part in z.split(self._decode_chunk, dim=1)])
         return right[..., :height, :width].to(left.device)
 
-    @contextmanager
-    def _placed(self, *networks: nn.Module) -> Iterator[None]:
-        """The networks on the device while the context lasts, if they take turns."""
-        lent = [t for network in networks for t in (*network.parameters(), *network.buffers())]
-        homes = [tensor.data for tensor in lent]
-        try:
-            for tensor in lent if self._offload else ():
-                tensor.data = tensor.data.to(self._device)
-            yield
-        finally:
-            for tensor, home in zip(lent, homes, strict=True):
-                tensor.data = home
+    def _decode(self, z: Tensor, tiles: list[Tile]) -> Tensor:
+        """Frames (T, 3, H, W) in [0, 1] of latents (1, T, C, h, w), both on the CPU."""
+        crops = (tile.shrunk(self._model.vae.downscale).crop(z).to(self._device) for tile in tiles)
+        frames = blend(tiles, (self._model.decode(crop)[0].float() for crop in crops))
+        return frames.div_(2).add_(0.5).clamp_(0, 1)
 
     def _batch(
         self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None
@@ -126,19 +127,26 @@ class ModelRefiner(Refiner):
         hole = F.pad(hole.float(), pad, mode="replicate")[None] > 0
         return StereoBatch(left, warped, hole, torch.tensor([fps]), replaced=replaced)
 
-    def _tiles(self, height: int, width: int) -> list[Tile]:
-        size = (self._tile, self._tile) if self._tile else (height, width)
-        return plan_tiles(height, width, size, self._tile_overlap if self._tile else 0)
-
     def _condition(self, batch: StereoBatch, tile: Tile) -> tuple[Condition, torch.Generator]:
-        """What the network is told of a tile, and the source of its noise."""
+        """What the network is told of a tile, kept on the CPU, and the source of its noise."""
         part = StereoBatch(
             *(tile.crop(video).to(self._device) for video in (batch.left, batch.warped, batch.hole)),
             batch.fps.to(self._device),
             replaced=None if batch.replaced is None else batch.replaced.to(self._device),
         )
         generator = torch.Generator(self._device).manual_seed(self._seed)
-        return self._model.condition(part, self._noise_aug, self._add_noise, generator), generator
+        condition = self._model.condition(part, self._noise_aug, self._add_noise, generator)
+        return _to(condition, torch.device("cpu")), generator
+
+
+def _to(condition: Condition, device: torch.device) -> Condition:
+    return Condition(**{name: value.to(device) for name, value in vars(condition).items()})
+
+
+def _tiles(video: Tensor, side: int, overlap: int) -> list[Tile]:
+    """Of a video (..., H, W); a side of 0 means whole frames."""
+    height, width = video.shape[-2:]
+    return plan_tiles(height, width, (side, side) if side else (height, width), overlap if side else 0)
 
 
 def fitted(model: M2SVid, device: torch.device, options: Options, width: int, height: int) -> ModelRefiner:
@@ -152,8 +160,10 @@ def fitted(model: M2SVid, device: torch.device, options: Options, width: int, he
         options.window or model.usage.window,
         options.tile or 0,
         options.decode_chunk or options.window or model.usage.window,
+        options.decode_tile or 0,
     )
-    fixed = {name for name in ("window", "tile", "decode_chunk") if getattr(options, name) is not None}
+    names = ("window", "tile", "decode_chunk", "decode_tile")
+    fixed = frozenset(name for name in names if getattr(options, name) is not None)
     budget = available(options.vram, device)
     if budget is not None:
         _encode_single_frames(model)
@@ -164,7 +174,7 @@ def fitted(model: M2SVid, device: torch.device, options: Options, width: int, he
             measure(model),
             *sizes,
             wished,
-            frozenset(fixed),
+            fixed,
             overlap,
             may_offload=device.type != "cpu",
         )
@@ -176,6 +186,7 @@ def fitted(model: M2SVid, device: torch.device, options: Options, width: int, he
         wished.window,
         options.overlap,
         wished.decode_chunk,
+        wished.decode_tile,
         wished.offload,
         options.num_steps,
         options.noise_aug,

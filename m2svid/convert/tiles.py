@@ -1,7 +1,7 @@
-"""Tiles over space: how a frame of any size is refined by a model that takes smaller ones.
+"""Tiles over space: how a frame of any size goes through a network that takes smaller ones.
 
-Shapes: H W pixels, h w latent. Tiles overlap and are blended in latent space, before decoding (paper,
-Appendix E).
+Shapes: H W of a frame, in pixels or in positions of its latents. Tiles overlap. The U-Net's are blended in
+latent space, before decoding (paper, Appendix E); the decoder's, where there are any, as pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from m2svid.errors import UserError
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a frame, in pixels."""
+    """A rectangle of a frame."""
 
     top: int
     left: int
@@ -27,6 +27,10 @@ class Tile:
     def crop(self, video: Tensor) -> Tensor:
         """The tile of a video (..., H, W)."""
         return video[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def shrunk(self, downscale: int) -> Tile:
+        """The same tile of latents, each of which stands for `downscale` pixels along each side."""
+        return Tile(*(side // downscale for side in (self.top, self.left, self.height, self.width)))
 
 
 def plan_tiles(height: int, width: int, size: tuple[int, int], overlap: int) -> list[Tile]:
@@ -56,46 +60,42 @@ def _starts(length: int, size: int, overlap: int, step: int = 8) -> list[int]:
     return [round(place * (length - size) / (count - 1) / step) * step for place in range(count)]
 
 
-class Blend:
-    """Adds latents of tiles up to one of the whole frame; overlaps are cross-faded linearly.
+def blend(tiles: list[Tile], parts: Iterator[Tensor]) -> Tensor:
+    """Joins tiles to the whole frame on the CPU; what they share is cross-faded linearly.
 
     Args:
-        tiles: of a frame.
-        downscale: pixels a latent position stands for, along each side.
+        tiles: of a frame, all of one size, in the units of what is blended.
+        parts: (..., tile H, tile W) in the order of the tiles; taken one by one, none is kept.
+
+    Returns:
+        (..., H, W).
     """
+    if len(tiles) == 1:
+        return next(parts).cpu()
+    height = max(tile.top + tile.height for tile in tiles)
+    width = max(tile.left + tile.width for tile in tiles)
+    total = weights = None
+    for tile, moved in zip(tiles, parts, strict=True):
+        part = moved.cpu()
+        if total is None or weights is None:
+            total = part.new_zeros(*part.shape[:-2], height, width)
+            weights = part.new_zeros(height, width)
+        rows = _ramp(tile.top, tile.height, {other.top for other in tiles})
+        columns = _ramp(tile.left, tile.width, {other.left for other in tiles})
+        weight = (rows[:, None] * columns).to(part)
+        tile.crop(total).add_(part * weight)
+        tile.crop(weights).add_(weight)
+    return total.div_(weights)
 
-    def __init__(self, tiles: list[Tile], downscale: int) -> None:
-        self._tiles = tiles
-        self._scale = downscale
 
-    def __call__(self, latents: Iterator[Tensor]) -> Tensor:
-        """(..., h, w) of the frame from the latents (..., tile h, tile w), in the order of the tiles."""
-        height = max(tile.top + tile.height for tile in self._tiles) // self._scale
-        width = max(tile.left + tile.width for tile in self._tiles) // self._scale
-        total = weights = None
-        for tile, latent in zip(self._tiles, latents, strict=True):
-            if total is None or weights is None:
-                total = latent.new_zeros(*latent.shape[:-2], height, width)
-                weights = latent.new_zeros(height, width)
-            weight = self._weight(tile, latent)
-            area = Tile(*(side // self._scale for side in (tile.top, tile.left, tile.height, tile.width)))
-            area.crop(total).add_(latent * weight)
-            area.crop(weights).add_(weight)
-        return total / weights
-
-    def _weight(self, tile: Tile, latent: Tensor) -> Tensor:
-        rows = self._ramp(tile.top, tile.height, {other.top for other in self._tiles})
-        columns = self._ramp(tile.left, tile.width, {other.left for other in self._tiles})
-        return (rows[:, None] * columns[None]).to(latent)
-
-    def _ramp(self, start: int, size: int, starts: set[int]) -> Tensor:
-        """1 inside, falling linearly to the tile's borders over what it shares with its neighbours."""
-        before = max((other for other in starts if other < start), default=None)
-        after = min((other for other in starts if other > start), default=None)
-        place = torch.arange(size // self._scale) + 0.5
-        ramp = torch.ones_like(place)
-        if before is not None:
-            ramp = torch.minimum(ramp, place / ((before + size - start) / self._scale))
-        if after is not None:
-            ramp = torch.minimum(ramp, (len(place) - place) / ((start + size - after) / self._scale))
-        return ramp
+def _ramp(start: int, size: int, starts: set[int]) -> Tensor:
+    """1 inside, falling linearly to the tile's borders over what it shares with its neighbours."""
+    before = max((other for other in starts if other < start), default=None)
+    after = min((other for other in starts if other > start), default=None)
+    place = torch.arange(size) + 0.5
+    ramp = torch.ones_like(place)
+    if before is not None:
+        ramp = torch.minimum(ramp, place / (before + size - start))
+    if after is not None:
+        ramp = torch.minimum(ramp, (size - place) / (start + size - after))
+    return ramp

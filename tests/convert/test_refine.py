@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from m2svid.attention import Disoccluded
 from m2svid.convert.refine import keep_outside, match_color
 from m2svid.convert.refine_model import ModelRefiner
 from m2svid.convert.shots import Shot
 from m2svid.convert.stereo import StereoMaker, cross_fade
+from m2svid.convert.tiles import plan_tiles
 from m2svid.convert.windows import plan
 from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
+from m2svid.model.vae import SVDAutoencoder
 from m2svid.warping.mask import close_hole
+from tests.model import tiny
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,52 @@ def test_one_tile_is_the_whole_frame_and_many_are_close_to_it(model, views):
     many = ModelRefiner(model, tile=16, tile_overlap=8, add_noise=False)(*views, fps=8, known=None)
     assert many.shape == whole.shape
     assert 0 < (many - whole).abs().mean() < 0.2
+
+
+def test_decoding_in_tiles_that_see_nothing_of_each_other_is_exact(model):
+    views = wide_views()
+    whole = ModelRefiner(model)(*views, fps=8, known=None)
+    tiled = ModelRefiner(model, decode_tile=64, decode_chunk=1)
+    torch.testing.assert_close(tiled(*views, fps=8, known=None), whole, atol=1e-6, rtol=0)
+    assert "1 frame decoded at a time in tiles of 64 px" in tiled.description
+
+
+@pytest.fixture(scope="module")
+def svd_model():
+    torch.manual_seed(0)
+    vae = SVDAutoencoder(tiny.vae(), gradient_checkpointing=False)
+    conditioning = Conditioning(["left", "warped", "mask"])
+    return SmallRandom((32,), autoencoder=vae).build(conditioning, Disoccluded()).eval()
+
+
+def wide_views():
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.rand(2, 3, 12, 20, generator=generator)
+    left = F.interpolate(coarse, (100, 168), mode="bicubic").clamp(0, 1)
+    return left, left, torch.zeros(2, 1, 100, 168, dtype=torch.bool)
+
+
+def test_decoding_one_tile_is_decoding_whole_frames(svd_model):
+    whole = ModelRefiner(svd_model)(*wide_views(), fps=8, known=None)
+    one = ModelRefiner(svd_model, decode_tile=192)(*wide_views(), fps=8, known=None)
+    assert torch.equal(one, whole)
+
+
+def test_tiles_that_are_decoded_join_without_a_seam(svd_model):
+    """What they differ by from whole frames has no step at their borders, unlike without overlap."""
+    refiner = ModelRefiner(svd_model)
+    with torch.no_grad():
+        z = svd_model.encode(F.interpolate(wide_views()[0], (128, 192))[None])
+        whole = refiner._decode(z, plan_tiles(128, 192, (128, 192), 0))
+        seams = {}
+        for overlap in (0, 16):
+            tiles = plan_tiles(128, 192, (64, 64), overlap)
+            off = refiner._decode(z, tiles) - whole
+            assert 0 < off.abs().mean() < 0.25 * whole.std()
+            step = off.diff(dim=-1).abs().mean((0, 1, 2))
+            borders = {tile.left for tile in tiles} | {tile.left + tile.width for tile in tiles}
+            seams[overlap] = max(step[x - 1] for x in borders - {0, 192}) / step.median()
+    assert seams[16] < 1.3 < 2 < seams[0]
 
 
 def test_known_frames_are_told_as_known(model, views, monkeypatch):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from m2svid.convert.tiles import Blend, Tile, plan_tiles
+from m2svid.convert.tiles import Tile, blend, plan_tiles
 from m2svid.errors import UserError
 
 
@@ -18,7 +18,9 @@ def test_blending_crops_gives_the_whole_back(height, width):
     crops = (
         z[..., t.top // 8 : (t.top + t.height) // 8, t.left // 8 : (t.left + t.width) // 8] for t in tiles
     )
-    torch.testing.assert_close(Blend(tiles, 8)(crops), z)
+    torch.testing.assert_close(blend([tile.shrunk(8) for tile in tiles], crops), z)
+    video = torch.rand(1, height, width, dtype=torch.float64)
+    torch.testing.assert_close(blend(tiles, (tile.crop(video) for tile in tiles)), video)
 
 
 def test_neighbours_share_at_least_the_overlap_and_tiles_are_alike():
@@ -32,7 +34,7 @@ def test_neighbours_share_at_least_the_overlap_and_tiles_are_alike():
 
 def test_overlap_fades_linearly_from_one_tile_to_the_next():
     tiles = [Tile(0, 0, 8, 64), Tile(0, 32, 8, 64)]
-    blended = Blend(tiles, 8)(iter([torch.zeros(1, 8), torch.ones(1, 8)]))
+    blended = blend([tile.shrunk(8) for tile in tiles], iter([torch.zeros(1, 8), torch.ones(1, 8)]))
     expected = torch.tensor([[0, 0, 0, 0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1, 1, 1]])
     torch.testing.assert_close(blended, expected)
 
