@@ -6,6 +6,7 @@ Shapes: ... any leading dimensions, H W pixels.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -23,9 +24,21 @@ def fill_from_background(warped: Tensor, hole: Tensor) -> Tensor:
     Returns:
         Like `warped`.
     """
-    width = hole.shape[-1]
-    x = torch.arange(width, device=hole.device).expand_as(hole)
-    right = x.masked_fill(hole, width).flip(-1).cummin(-1).values.flip(-1)
-    left = x.masked_fill(hole, -1).cummax(-1).values
-    source = torch.where(right < width, right, torch.where(left >= 0, left, x))
-    return warped.gather(-1, source.expand_as(warped))
+    width, pixels = hole.shape[-1], hole.shape[-2] * hole.shape[-1]
+    place, start, stop = _runs(hole)
+    source = torch.where(stop % width > 0, stop, torch.where(start % width > 0, start - 1, place))
+    filled = warped.clone(memory_format=torch.contiguous_format)
+    colors = filled.view(-1, 3, pixels).movedim(1, 0)
+    frame = place // pixels
+    colors[:, frame, place % pixels] = colors[:, frame, source % pixels]
+    return filled
+
+
+def _runs(hole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(M,) each, for every hole pixel: its place, all rows one after the other; where its run of hole pixels
+    begins; and the place after that run."""
+    edge = F.pad(hole, (1, 1))
+    begins, ends = (hole & ~side for side in (edge[..., :-2], edge[..., 2:]))
+    place, start, last = (mask.flatten().nonzero().squeeze(-1) for mask in (hole, begins, ends))
+    run = torch.searchsorted(last, place)
+    return place, start[run], last[run] + 1
