@@ -15,10 +15,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from m2svid.anaglyph import anaglyph
 from m2svid.batch import StereoBatch
 from m2svid.data.codec import encode_video
 from m2svid.module import M2SVidModule
-from m2svid.visualize import anaglyph, error_map, strip
+from m2svid.visualize import error_map, strip
 
 
 class Throughput(Callback):

@@ -1,4 +1,4 @@
-"""Pictures of stereo clips: anaglyphs, error maps, strips, contact sheets of shards.
+"""Pictures of stereo clips: error maps, strips, contact sheets of shards.
 
 Shapes: T frames, H W pixels, (...) any leading dimensions. Images and videos are float in [0, 1], on any
 device; hole masks are bool.
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.io import write_png
 
+from m2svid.anaglyph import anaglyph
 from m2svid.data.clips import ClipReader, RawClip, Region
 from m2svid.data.codec import VideoDecoder
 from m2svid.data.shards import ClipInfo
@@ -34,37 +35,6 @@ ERROR_SCALE = 0.25
 """Mean absolute error (of the range 0..1) that is drawn in the colour map's last colour."""
 
 _HOLE_COLOR = (1.0, 0.0, 1.0)
-_DUBOIS_LEFT = ((0.437, 0.449, 0.164), (-0.062, -0.062, -0.024), (-0.048, -0.050, -0.017))
-_DUBOIS_RIGHT = ((-0.011, -0.032, -0.007), (0.377, 0.761, 0.009), (-0.026, -0.093, 1.234))
-
-
-def anaglyph(left: Tensor, right: Tensor, method: Literal["dubois", "color"] = "dubois") -> Tensor:
-    """Red-cyan anaglyph, (..., 3, H, W) in [0, 1].
-
-    Args:
-        left: (..., 3, H, W) in [0, 1], sRGB; seen through the red glass.
-        right: same shape; seen through the cyan glass.
-        method: "dubois" has the least ghosting and rivalry: the least-squares projection for LCD displays, on
-            linear light (E. Dubois, "A projection method to generate anaglyph stereo images", ICASSP 2001;
-            matrices of March 2009, https://www.site.uottawa.ca/~edubois/anaglyph/). "color" takes red from
-            the left and green and blue from the right.
-    """
-    if method == "color":
-        return torch.cat([left[..., :1, :, :], right[..., 1:, :, :]], dim=-3)
-    mixed = _mix(_to_linear(left), _DUBOIS_LEFT) + _mix(_to_linear(right), _DUBOIS_RIGHT)
-    return _to_srgb(mixed.clamp(0, 1))
-
-
-def _mix(image: Tensor, matrix: Sequence[Sequence[float]]) -> Tensor:
-    return torch.einsum("ij,...jhw->...ihw", image.new_tensor(matrix), image)
-
-
-def _to_linear(srgb: Tensor) -> Tensor:
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
-def _to_srgb(linear: Tensor) -> Tensor:
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def colorize(value: Tensor, low: float, high: float, colormap: Literal["turbo", "inferno"]) -> Tensor:

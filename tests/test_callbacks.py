@@ -12,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torchvision.io import decode_png
 
 from m2svid import callbacks
+from m2svid.anaglyph import anaglyph
 from m2svid.callbacks import Pictures, PredictionWriter, Throughput
-from m2svid.visualize import anaglyph, error_map, strip
+from m2svid.visualize import error_map, strip
 from tests.tiny_module import make_batch, make_module
 
 

@@ -12,7 +12,6 @@ from m2svid.data.shards import Clip, ShardWriter
 from m2svid.errors import UserError
 from m2svid.visualize import (
     ERROR_SCALE,
-    anaglyph,
     colorize,
     contact_sheet,
     error_map,
@@ -28,28 +27,6 @@ from m2svid.visualize import (
 
 def flat(color: tuple[float, float, float], height: int = 2, width: int = 3) -> torch.Tensor:
     return torch.tensor(color)[:, None, None].expand(3, height, width)
-
-
-def test_anaglyph_keeps_gray_and_separates_the_eyes():
-    gray = flat((0.5, 0.5, 0.5))
-    torch.testing.assert_close(anaglyph(gray, gray), gray, atol=0.03, rtol=0)
-    white, black = flat((1.0, 1.0, 1.0)), flat((0.0, 0.0, 0.0))
-    left_only, right_only = anaglyph(white, black)[:, 0, 0], anaglyph(black, white)[:, 0, 0]
-    assert left_only[0] > 0.9 and left_only[1:].max() == 0
-    assert right_only[0] == 0 and right_only[1:].min() > 0.9
-
-
-def test_dubois_of_a_hand_calculated_pixel():
-    left, right = flat((1.0, 0.0, 0.0)), flat((0.0, 1.0, 0.0))
-    linear = np.array([0.437 - 0.032, -0.062 + 0.761, 0.0])  # blue: -0.048 - 0.093 < 0
-    srgb = np.where(linear > 0, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055, 0)
-    np.testing.assert_allclose(anaglyph(left, right)[:, 1, 1].numpy(), srgb, atol=1e-6)
-
-
-def test_color_anaglyph_takes_red_from_the_left():
-    torch.testing.assert_close(
-        anaglyph(flat((0.1, 0.2, 0.3)), flat((0.4, 0.5, 0.6)), "color"), flat((0.1, 0.5, 0.6))
-    )
 
 
 def test_error_map_has_a_fixed_scale():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, Literal, get_args, get_type_hints
 
+from m2svid.anaglyph import Method
 from m2svid.convert.layouts import LayoutName
 from m2svid.convert.report import Mode
 from m2svid.convert.write import CodecName
@@ -61,7 +62,8 @@ class Options:
         layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
             vr180: side by side as half spheres, for which the left view is resampled too.
         fov: horizontal angle of the film's camera in degrees, for vr180; a phone has about 65.
-        anaglyph: "dubois" has the least ghosting, "color" keeps the primary colours.
+        anaglyph: for red-cyan glasses: "dubois" has the least ghosting; "color", "half-color", "optimized",
+            "gray", and "true" for red-blue ones.
         codec: of the output.
         crf: constant quality, smaller = better; the codec's own default if not given.
         preset: the encoder's speed; its own default if not given.
@@ -98,7 +100,7 @@ class Options:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     layout: LayoutName = "sbs"
     fov: float | None = None
-    anaglyph: Literal["dubois", "color"] = "dubois"
+    anaglyph: Method = "dubois"
     codec: CodecName = "h264"
     crf: int | None = None
     preset: str | None = None

@@ -14,10 +14,10 @@ from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from m2svid.anaglyph import Method, anaglyph
 from m2svid.convert.layouts import Layout, arrange
 from m2svid.convert.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.convert.read import Frame, VideoInfo
-from m2svid.visualize import anaglyph
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -66,7 +66,7 @@ class Composer:
     layout: Layout
     pixel_format: PixelFormat | None
     info: VideoInfo
-    method: str
+    method: Method
     project: Callable[[Pixels], Pixels] | None = None
 
     def pictures(self, frames: Sequence[Frame], left: Pixels | None, right: Pixels) -> Iterator[list[Plane]]:
