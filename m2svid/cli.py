@@ -38,7 +38,11 @@ TRAINER_VERBS = {
 
 VERBS: dict[str, Verb | dict[str, Verb]] = {
     "make-shards": Verb("make shards of the procedural stereo world", "m2svid.data.procedural:make_shards"),
-    "sheet": Verb("contact sheet of the clips in shards", "m2svid.visualize:sheet"),
+    "make-film": Verb("make a film of it, with depth, to be converted", "m2svid.convert.make_film:make_film"),
+    "sheet": {
+        "shards": Verb("contact sheet of the clips in shards", "m2svid.visualize:sheet"),
+        "film": Verb("contact sheet of a converted film", "m2svid.convert.sheet:sheet"),
+    },
     "convert": Verb("turn films into stereo films", "m2svid.convert.convert:convert"),
     "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.stages:depth"),
     "warp": Verb("second stage: warped right view and holes", "m2svid.convert.stages:warp"),

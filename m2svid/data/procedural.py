@@ -102,10 +102,18 @@ class ProceduralWorld:
 
     def render(self) -> StereoClip:
         """Draws all frames."""
-        frames = [self._frame(t) for t in range(self.num_frames)]
+        frames = [self.frame(t) for t in range(self.num_frames)]
         return StereoClip(*(torch.stack(views) for views in zip(*frames, strict=True)))
 
-    def eye(self, t: int) -> Eye:
+    def frame(self, t: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Left view, right view, disparity and hole, shaped as in a clip but without T, at frame t; between
+        frames if t is no whole number."""
+        eye = self.eye(t)
+        left, right = self._place(t, eye), self._place(t, eye.right)
+        disparity = self.trace(t, eye).disparity
+        return self._draw(left), self._draw(right), disparity[None], self._hole(left, right)[None]
+
+    def eye(self, t: float) -> Eye:
         """The left eye at frame t; `.right` is the other."""
         camera = self._camera
         turn = 2 * math.pi * t / self.camera_period + camera.phase
@@ -114,18 +122,12 @@ class ProceduralWorld:
         # The camera turns with its way, so that what is at the disparity of its focus stays where it is.
         return Eye(x, y, x * camera.focus + wobble, y * camera.focus)
 
-    def trace(self, t: int, eye: Eye) -> Hit:
+    def trace(self, t: float, eye: Eye) -> Hit:
         """What each pixel centre of frame t shows to an eye."""
         rows, columns = self._positions(1)
         return trace(self._place(t, eye), rows, columns)
 
-    def _frame(self, t: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        eye = self.eye(t)
-        left, right = self._place(t, eye), self._place(t, eye.right)
-        disparity = self.trace(t, eye).disparity
-        return self._draw(left), self._draw(right), disparity[None], self._hole(left, right)[None]
-
-    def _place(self, t: int, eye: Eye) -> list[PlacedSurface]:
+    def _place(self, t: float, eye: Eye) -> list[PlacedSurface]:
         return [surface.place(t, eye) for surface in self.surfaces]
 
     def _positions(self, samples: int) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,7 @@ class Surface:
     period: float = 1.0
     phase: float = 0.0
 
-    def place(self, frame: int, eye: Eye) -> PlacedSurface:
+    def place(self, frame: float, eye: Eye) -> PlacedSurface:
         """The maps from image positions to disparity and to the surface's coordinates."""
         swing = math.sin(2 * math.pi * frame / self.period + self.phase)
         centre_x = self.centre[0] + self.sway[0] * swing + eye.pan_x
