@@ -55,14 +55,7 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
         try:
             video = Video(film, chosen.rate)
             jobs = [
-                Conversion(
-                    video,
-                    target,
-                    chosen,
-                    make_refiner(chosen, model, device, video),
-                    open_depth(chosen, device),
-                    report,
-                )
+                make_job(video, target, chosen, model, device, report)
                 for model, device in zip(models, devices, strict=True)
             ]
             jobs[0].run(jobs[1:])
@@ -73,6 +66,16 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
             report.say("failed", f"{film}: {error}", file=str(film))
     if failed:
         raise UserError(f"{len(failed)} of {len(films)} films failed: {', '.join(map(str, failed))}")
+
+
+def make_job(
+    video: Video, target: Path, options: Options, model: M2SVid | None, device: torch.device, report: Reporter
+) -> Conversion:
+    """A film's conversion on a device."""
+    depth = open_depth(options, device, video)
+    return Conversion(
+        video, target, options, make_refiner(options, model, device, video, depth), depth, report
+    )
 
 
 def find_films(given: str) -> list[Path]:
@@ -128,15 +131,23 @@ def pick_devices(names: str) -> list[torch.device]:
     return devices
 
 
-def open_depth(options: Options, device: torch.device) -> DepthEstimator:
-    """The depth file, or the model of that name."""
+def open_depth(options: Options, device: torch.device, video: Video) -> DepthEstimator:
+    """The depth file, or the model of that name, for a film."""
     given = options.require_depth()
     path = Path(given)
     if given == DEPTHCRAFTER or _is_video_model(path):
+        from m2svid.convert.memory import available
         from m2svid.depth.depthcrafter import DepthCrafter  # takes seconds to import
 
-        dtype = getattr(torch, options.dtype)
-        return DepthCrafter(given, options.depth_backbone, device, dtype, options.seed)
+        return DepthCrafter(
+            given,
+            options.depth_backbone,
+            device,
+            getattr(torch, options.dtype),
+            options.seed,
+            budget=available(options.vram, device),
+            size=(video.info.height, video.info.width),
+        )
     local_model = (path / "config.json").exists()
     if path.exists() and not local_model:
         return DepthFile(path, options.depth_kind, options.depth_range)
@@ -164,10 +175,16 @@ def load_model(options: Options) -> M2SVid | None:
     return M2SVid.from_pretrained(options.weights, dtype=getattr(torch, options.dtype)).eval()
 
 
-def make_refiner(options: Options, model: M2SVid | None, device: torch.device, video: Video) -> Refiner:
-    """What fills and repairs the warped views of a film."""
+def make_refiner(
+    options: Options,
+    model: M2SVid | None,
+    device: torch.device,
+    video: Video,
+    depth: DepthEstimator | None = None,
+) -> Refiner:
+    """What fills and repairs the warped views of a film, beside what estimates its depth."""
     if model is None:
         return BackgroundFill()
     from m2svid.convert.refine_model import fitted  # takes seconds to import
 
-    return fitted(model, device, options, video.info.width, video.info.height)
+    return fitted(model, device, options, video.info.width, video.info.height, depth)

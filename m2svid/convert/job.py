@@ -76,7 +76,7 @@ class Job(ABC):
         report: Reporter,
     ) -> None:
         self.video, self.targets, self.report = video, targets, report
-        self._settings, self._depth = settings, depth
+        self._settings, self._depth = settings | dict(depth.settings if depth else {}), depth
         self._cuts, self._restart, self._copy_streams = cuts, restart, copy_streams
         for target in targets.values():
             self._check(target)

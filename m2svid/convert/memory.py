@@ -101,6 +101,7 @@ def fit(
     overlap: int = 0,
     may_offload: bool = True,
     windows: Sequence[int] = WINDOWS,
+    taken: int = 0,
 ) -> Fit:
     """The way through the model that changes least of what is wished and needs no more than `budget` bytes.
 
@@ -121,6 +122,7 @@ def fit(
         overlap: frames that windows share, fewer than they have.
         may_offload: False where weights and results share the memory in any case.
         windows: lengths to choose from, longest first.
+        taken: bytes of the budget that another model keeps.
 
     Raises:
         UserError: nothing fits; it says what would.
@@ -130,12 +132,12 @@ def fit(
         lengths += [number for number in windows if overlap < number < wished.window]
     ways = list(_ways(wished, lengths, fixed, max(height, width), may_offload))
     for way in ways:
-        if way.bytes_needed(model, height, width) <= budget:
+        if taken + way.bytes_needed(model, height, width) <= budget:
             return way
     if {"window", "tile", "decode_chunk", "decode_tile"} <= fixed:
         return ways[-1]  # all is said: what follows is the user's choice
     least = min(ways, key=lambda way: way.bytes_needed(model, height, width))
-    needed = math.ceil(least.bytes_needed(model, height, width) / 1e8) / 10
+    needed = math.ceil((taken + least.bytes_needed(model, height, width)) / 1e8) / 10
     raise UserError(
         f"--vram {budget / 1e9:.3g}G is too little for frames of {width}×{height}: the model is estimated to "
         f"need {needed:.1f}G with {describe(least)}; give that much, take --dtype float16 if it is not taken "

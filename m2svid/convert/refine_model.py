@@ -15,6 +15,7 @@ from m2svid.convert.memory import Fit, available, describe_decoding, fit, lent
 from m2svid.convert.options import Options
 from m2svid.convert.refine import Refiner, unit
 from m2svid.convert.tiles import Tile, blend, plan_tiles
+from m2svid.depth.base import DepthEstimator
 from m2svid.model.conditioning import Condition
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.vae import SVDAutoencoder
@@ -38,6 +39,7 @@ class ModelRefiner(Refiner):
         decode_chunk: frames decoded at a time; None = the window, which is exact.
         decode_tile: side of the tiles that are decoded, px; 0 = whole frames, which is exact.
         offload: keep only the network in use on the device.
+        guest: leave the device to another model between calls.
         num_steps: how often the network runs.
         noise_aug: level of the conditioning noise.
         add_noise: whether that noise is added, or the network only told of it.
@@ -55,6 +57,7 @@ class ModelRefiner(Refiner):
         decode_chunk: int | None = None,
         decode_tile: int = 0,
         offload: bool = False,
+        guest: bool = False,
         num_steps: int | None = None,
         noise_aug: float | None = None,
         add_noise: bool = True,
@@ -64,7 +67,8 @@ class ModelRefiner(Refiner):
         self.length = usage.window if window is None else window
         self.overlap = usage.overlap if overlap is None else overlap
         self._device = device or next(model.parameters()).device
-        self._model = model.to("cpu" if offload else self._device)
+        self._model = model.to("cpu" if offload or guest else self._device)
+        self._whole = () if offload else (model,)  # what is on the device during a call
         self._sampler = usage.sampler.with_steps(num_steps)
         self._noise_aug = usage.noise_aug if noise_aug is None else noise_aug
         self._add_noise = add_noise
@@ -89,6 +93,10 @@ class ModelRefiner(Refiner):
     def __call__(
         self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None
     ) -> Tensor:
+        with lent(self._device, *self._whole):
+            return self._refine(left, warped, hole, fps, known)
+
+    def _refine(self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None) -> Tensor:
         height, width = left.shape[-2:]
         batch = self._batch(left, warped, hole, fps, known)
         tiles = _tiles(batch.left, self._tile, self._tile_overlap)
@@ -149,8 +157,17 @@ def _tiles(video: Tensor, side: int, overlap: int) -> list[Tile]:
     return plan_tiles(height, width, (side, side) if side else (height, width), overlap if side else 0)
 
 
-def fitted(model: M2SVid, device: torch.device, options: Options, width: int, height: int) -> ModelRefiner:
+def fitted(
+    model: M2SVid,
+    device: torch.device,
+    options: Options,
+    width: int,
+    height: int,
+    depth: DepthEstimator | None,
+) -> ModelRefiner:
     """The refiner that gets by with the memory that the options allow, for frames of width × height.
+
+    What `depth`, if there is one, keeps on the device between its calls is not to be had.
 
     Raises:
         UserError: there is none.
@@ -177,6 +194,7 @@ def fitted(model: M2SVid, device: torch.device, options: Options, width: int, he
             fixed,
             overlap,
             may_offload=device.type != "cpu",
+            taken=0 if depth is None else depth.resident,
         )
     return ModelRefiner(
         model,
@@ -188,6 +206,7 @@ def fitted(model: M2SVid, device: torch.device, options: Options, width: int, he
         wished.decode_chunk,
         wished.decode_tile,
         wished.offload,
+        depth is not None and depth.alone,
         options.num_steps,
         options.noise_aug,
         options.add_noise,

@@ -85,8 +85,9 @@ def depth(
     )
     report = Reporter(options.progress)
     output = output or input.with_name(f"{input.stem}_depth.mkv")
+    video = Video(input)
     first, *others = (
-        DepthJob(Video(input), output, options, open_depth(options, device), report, preview)
+        DepthJob(video, output, options, open_depth(options, device, video), report, preview)
         for device in pick_devices(options.devices)
     )
     first.run(others)
@@ -135,8 +136,9 @@ def warp(
     output = output or input.with_name(f"{input.stem}_warp")
     output.mkdir(parents=True, exist_ok=True)
     report = Reporter(options.progress)
+    video = Video(input)
     first, *others = (
-        WarpJob(Video(input), output, options, open_depth(options, device), report)
+        WarpJob(video, output, options, open_depth(options, device, video), report)
         for device in pick_devices(options.devices)
     )
     first.run(others)

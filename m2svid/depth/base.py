@@ -6,7 +6,8 @@ Shapes: T frames, H W pixels of the film, h w of the depth maps.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ class DepthEstimator(ABC):
         overlap: frames after those that a call is shown, so that stretches join smoothly. Such a source
             remembers them: stretches of a shot come in order, or from the one before.
         steady: True where the values of a shot share one scale, so that one near and far hold for all of it.
+        resident: bytes of weights that stay on the device between calls.
+        alone: True where it takes the device during a call, gives it back, and other models must do the same.
+        settings: what was chosen for it and changes the result.
         name: file or model.
         description: one line for the user.
     """
@@ -37,6 +41,9 @@ class DepthEstimator(ABC):
     chunk: int = 25
     overlap: int = 0
     steady: bool = False
+    resident: int = 0
+    alone: bool = False
+    settings: Mapping[str, int] = MappingProxyType({})
     name: str
     description: str
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.batch import StereoBatch
+from m2svid.convert.footprint import measure
+from m2svid.convert.memory import Fit, describe_decoding, fit, lent
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
 from m2svid.model.m2svid import M2SVid
@@ -23,10 +25,14 @@ from m2svid.model.vae import SVDAutoencoder
 
 LONGEST_SIDE = 1024
 DECODE_CHUNK = 8  # frames
+WINDOWS = range(104, 7, -4)  # frames, where there is no memory for the model's own
 
 
 class DepthCrafter(DepthEstimator):
     """Windows of a shot, whose latents are cross-faded linearly where they overlap.
+
+    Given a budget of memory, the networks are on the device only during a call, and window and decode chunk
+    are chosen to fit; shorter windows share as many frames in proportion.
 
     Args:
         model: folder of the U-Net, as published, or a folder of all networks.
@@ -34,11 +40,13 @@ class DepthCrafter(DepthEstimator):
         device: where it runs.
         dtype: numbers that it calculates with; None = the file's.
         seed: of the noise that every window begins with.
-        window: frames that the model sees together; None = those that it was made for.
-        overlap: frames that neighbouring windows share; None likewise.
+        window: frames that the model sees together; None = those that it was made for, or as many as fit.
+        overlap: frames that neighbouring windows share; None = the model's share of a window.
+        budget: bytes that it may take; None = no limit.
+        size: height and width of the film, px; needed with a budget.
 
     Raises:
-        UserError: the model can't be had, or is another one.
+        UserError: the model can't be had, or is another one, or needs more memory.
     """
 
     relative = True
@@ -53,36 +61,54 @@ class DepthCrafter(DepthEstimator):
         seed: int = 0,
         window: int | None = None,
         overlap: int | None = None,
+        budget: int | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
-        self._model = M2SVid.from_pretrained(model, device, dtype, backbone=backbone)
+        self._device, self._seed = torch.device(device), seed
+        self.alone = budget is not None and self._device.type != "cpu"
+        home = "cpu" if self.alone else self._device
+        self._model = M2SVid.from_pretrained(model, home, dtype, backbone=backbone)
         if self._model.conditioning.family != DepthCrafterConditioning.family:
             raise UserError(f"--depth {model} is a model of the same architecture, but not DepthCrafter")
         if isinstance(self._model.vae, SVDAutoencoder):
             self._model.vae.encode_chunk = 1
         usage = self._model.usage
-        window = usage.window if window is None else window
-        self.overlap = usage.overlap if overlap is None else overlap
-        self.chunk = window - self.overlap
-        if not 0 <= self.overlap <= window // 2:
-            raise UserError(f"overlap={self.overlap} must be at most half of the window of {window} frames")
-        self._device, self._seed = torch.device(device), seed
+        way = Fit(window or usage.window, 0, DECODE_CHUNK)
+        if budget is not None:
+            assert size is not None  # belongs to a budget
+            way = self._fitted(str(model), way, window is not None, budget, size)
+        self.overlap = usage.overlap * way.window // usage.window if overlap is None else overlap
+        self.chunk = way.window - self.overlap
+        if not 0 <= self.overlap <= way.window // 2:
+            raise UserError(
+                f"overlap={self.overlap} must be at most half of the window of {way.window} frames"
+            )
+        self._decode_chunk = way.decode_chunk
+        self._whole = () if way.offload else (self._model,)  # what is on the device during a call
+        self.settings = {
+            "depth_window": way.window,
+            "depth_overlap": self.overlap,
+            "depth_decode_chunk": way.decode_chunk,
+        }
         self._end: tuple[int, Tensor] | None = None  # last latents of a window, and the number of their frame
         self.name = str(model)
         self.description = (
-            f"{model} (DepthCrafter on {self._device}), windows of {window} frames sharing {self.overlap}, "
-            "normalised per shot"
+            f"{model} (DepthCrafter on {self._device}), windows of {way.window} frames sharing "
+            f"{self.overlap}, {describe_decoding(way)}, normalised per shot"
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self, frames: Sequence[NDArray[np.uint8]], first: int, ahead: Sequence[NDArray[np.uint8]] = ()
     ) -> NDArray[np.float32]:
-        z = self._latents([*frames, *ahead])
-        if self._end is not None and self._end[0] == first:
-            z = cross_fade(self._end[1], z)
-        self._end = (first + len(frames), z[:, len(frames) :]) if ahead else None
-        chunks = z[:, : len(frames)].split(DECODE_CHUNK, dim=1)
-        return np.concatenate([self._decode(chunk) for chunk in chunks])
+        with lent(self._device, *self._whole):
+            z = self._latents([*frames, *ahead])
+            if self._end is not None and self._end[0] == first:
+                z = cross_fade(self._end[1], z)
+            self._end = (first + len(frames), z[:, len(frames) :]) if ahead else None
+            chunks = z[:, : len(frames)].split(self._decode_chunk, dim=1)
+            with lent(self._device, self._model.vae):
+                return np.concatenate([self._decode(chunk) for chunk in chunks])
 
     def _latents(self, frames: Sequence[NDArray[np.uint8]]) -> Tensor:
         """(1, T, C, h, w)"""
@@ -90,16 +116,34 @@ class DepthCrafter(DepthEstimator):
         nowhere = torch.zeros_like(video[:, :, :1], dtype=torch.bool)
         batch = StereoBatch(video, video, nowhere, fps=torch.zeros(1, device=self._device))
         noise = torch.Generator(self._device).manual_seed(self._seed)
-        condition = self._model.condition(batch, self._model.usage.noise_aug, generator=noise)
-        return self._model.sample(condition, self._model.usage.sampler, noise)
+        model, usage = self._model, self._model.usage
+        with lent(self._device, model.vae, model.image_encoder):
+            condition = model.condition(batch, usage.noise_aug, generator=noise)
+        with lent(self._device, model.unet):
+            return model.sample(condition, usage.sampler, noise)
 
     def _resized(self, frame: NDArray[np.uint8]) -> Tensor:
-        """(3, H', W') in [0, 1], multiples of what the model takes, and at most about `LONGEST_SIDE`."""
-        shrink = min(1.0, LONGEST_SIDE / max(frame.shape[:2]))
-        multiple = self._model.size_multiple
-        size = [max(1, round(side * shrink / multiple)) * multiple for side in frame.shape[:2]]
+        """(3, H', W') in [0, 1]"""
         picture = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
+        size = self._size(*frame.shape[:2])
         return F.interpolate(picture, size, mode="bilinear", antialias=True)[0]
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """H' W': multiples of what the model takes, and at most about `LONGEST_SIDE`."""
+        shrink = min(1.0, LONGEST_SIDE / max(height, width))
+        multiple = self._model.size_multiple
+        height, width = (max(1, round(side * shrink / multiple)) * multiple for side in (height, width))
+        return height, width
+
+    def _fitted(self, name: str, wished: Fit, given: bool, budget: int, film: tuple[int, int]) -> Fit:
+        fixed = frozenset({"tile", "decode_tile", "window"} if given else {"tile", "decode_tile"})
+        size = self._size(*film)
+        try:
+            return fit(
+                budget, measure(self._model), *size, wished, fixed, may_offload=self.alone, windows=WINDOWS
+            )
+        except UserError as error:
+            raise UserError(f"--depth {name}: {error}; or name a model of single frames") from error
 
     def _decode(self, z: Tensor) -> NDArray[np.float32]:
         """Depth in about [0, 1]: the mean of the colours."""

@@ -43,6 +43,7 @@ class TransformersDepth(DepthEstimator):
                 f"--depth {model} is neither a depth file nor a depth model that can be loaded "
                 f"({str(error).splitlines()[0]}); give a file, the folder of a transformers model, or its id"
             ) from error
+        self.resident = sum(parameter.nbytes for parameter in self._model.parameters())
         self.name = model
         self._device = torch.device(device)
         self._batch_size = batch_size

@@ -178,6 +178,18 @@ def test_networks_that_take_turns_give_the_same_view(model):
     assert torch.equal(turns(left, warped, hole, 8, None), plain)
     assert [parameter.data_ptr() for parameter in model.parameters()] == homes
     assert "taking turns" in turns.description
+    guest = ModelRefiner(model, guest=True)
+    assert torch.equal(guest(left, warped, hole, 8, None), plain)
+
+
+def test_what_others_keep_is_not_to_be_had(model):
+    needs = [
+        fit(int(8e9), FULL, 1088, 1920, Fit(25, 0, 25), taken=int(taken * 1e9)).bytes_needed(FULL, 1088, 1920)
+        for taken in (0, 0.3, 1, 2)
+    ]
+    assert all(need <= (8 - taken) * 1e9 for need, taken in zip(needs, (0, 0.3, 1, 2), strict=True))
+    with pytest.raises(UserError, match=r"--vram 8G is too little .* need 9\.3G with"):
+        fit(int(8e9), FULL, 1088, 1920, Fit(25, 0, 25), taken=int(5e9))
 
 
 def test_choice_is_printed_and_kept(tmp_path, capsys, monkeypatch):

@@ -12,7 +12,11 @@ from diffusers import UNetSpatioTemporalConditionModel
 
 from m2svid.convert.convert import convert, open_depth
 from m2svid.convert.disparity import ShotDepth
+from m2svid.convert.footprint import measure
+from m2svid.convert.memory import Fit
 from m2svid.convert.options import Options
+from m2svid.convert.read import Video
+from m2svid.convert.refine_model import ModelRefiner
 from m2svid.convert.resume import WorkFolder
 from m2svid.convert.shots import Shot
 from m2svid.depth.depthcrafter import DepthCrafter, cross_fade
@@ -109,6 +113,35 @@ def test_converts_a_film_with_a_cut(folders, tmp_path):
     assert read_rgb(tmp_path / "out.mp4").shape == (9, 24, 64, 3)
 
 
-def test_wrong_models_are_named(folders):
+def test_wrong_models_are_named(folders, tmp_path):
+    video = Video(make_film(tmp_path / "film.mp4", 1))
     with pytest.raises(UserError, match="backbone"):
-        open_depth(Options(refine="none", depth=str(folders[0])), torch.device("cpu"))
+        open_depth(Options(refine="none", depth=str(folders[0])), torch.device("cpu"), video)
+
+
+def test_window_fits_the_memory_and_is_kept(folders, tmp_path, capsys, monkeypatch):
+    kept = []
+    monkeypatch.setattr(
+        WorkFolder, "remove", lambda self: kept.append(json.loads((self.path / "settings.json").read_text()))
+    )
+    film = make_film(tmp_path / "film.mp4", 20, size=(32, 24))
+    options = {"depth": str(folders[0]), "depth_backbone": str(folders[1]), "refine": "none"}
+    need = Fit(16, 0, 8).bytes_needed(measure(DepthCrafter(*folders)._model), 24, 32)
+    convert(str(film), tmp_path / "out.mp4", progress="json", vram=f"{need / 1e6:.6f}M", **options)
+    assert "windows of 16 frames sharing 3, 8 frames decoded at a time" in capsys.readouterr().err
+    assert [kept[0][f"depth_{name}"] for name in ("window", "overlap", "decode_chunk")] == [16, 3, 8]
+    with pytest.raises(UserError, match=r"--depth .*: --vram 0\.1G is too little for frames of 32×24"):
+        convert(str(film), tmp_path / "two.mp4", vram="0.1G", **options)
+
+
+def test_the_device_is_left_to_others_between_calls(folders):
+    depth = DepthCrafter(*folders, device="meta", budget=10**10, size=(24, 32))
+    assert depth.alone and not any(parameter.is_meta for parameter in depth._model.parameters())
+    refiner = ModelRefiner(depth._model, torch.device("meta"), guest=True)
+    assert not any(parameter.is_meta for parameter in refiner._model.parameters())
+
+
+def test_networks_that_take_turns_give_the_same_depth(folders, frames):
+    depth, other = (DepthCrafter(*folders, window=6, overlap=2) for _ in range(2))
+    other._whole = ()
+    np.testing.assert_array_equal(other(frames[:4], 0, frames[4:6]), depth(frames[:4], 0, frames[4:6]))
