@@ -22,7 +22,9 @@ def run(right: Path, reference: Path, window: int = 25, overlap: int = 3) -> dic
     """The seam figure: change between neighbouring frames at window borders over that inside windows.
 
     It is divided by the same ratio of a reference, so that 1.00 is a film without seams whatever happens at
-    the borders; a film whose borders flash has more, a film that freezes there has less.
+    the borders; a film whose borders flash has more, a film that freezes there has less. The control is the
+    same figure at as many places halfway between the borders, where no window begins: how far the figure of
+    a film without seams may be from 1.00 by chance.
 
     Args:
         right: right view, as `convert --layout right` writes it.
@@ -44,16 +46,19 @@ def run(right: Path, reference: Path, window: int = 25, overlap: int = 3) -> dic
         raise UserError(
             f"{reference} has no shot longer than a window of {window} frames: nothing to measure"
         )
+    between = {at - (window - overlap) // 2 for at in borders} - borders
     ours, base = _changes(video), _changes(Video(reference))
     if len(ours) != len(base):
         raise UserError(f"{right} has {len(ours) + 1} frames, {reference} {len(base) + 1}")
     figures = [_ratio(changes, borders, cuts) for changes in (ours, base)]
+    control = [_ratio(changes, between, cuts | borders) for changes in (ours, base)]
     return {
         "borders": len(later),
         "right_ratio": round(figures[0], 4),
         "reference": str(reference),
         "reference_ratio": round(figures[1], 4),
         "seam": round(figures[0] / figures[1], 4),
+        "control": round(control[0] / control[1], 4),
     }
 
 
@@ -67,8 +72,8 @@ def _frames(video: Video) -> Iterator[NDArray[np.float32]]:
         yield frame.rgb().astype(np.float32)
 
 
-def _ratio(changes: NDArray[np.float64], borders: set[int], cuts: set[int]) -> float:
-    frames = range(1, len(changes) + 1)
-    at = [changes[frame - 1] for frame in frames if frame in borders and frame not in cuts]
-    inside = [changes[frame - 1] for frame in frames if frame not in borders and frame not in cuts]
-    return float(np.mean(at) / np.mean(inside))
+def _ratio(changes: NDArray[np.float64], places: set[int], left_out: set[int]) -> float:
+    """Mean change to the frames of `places` over that to all others but `left_out`."""
+    frames = set(range(1, len(changes) + 1)) - left_out
+    at, elsewhere = frames & places, frames - places
+    return float(np.mean([changes[f - 1] for f in at]) / np.mean([changes[f - 1] for f in elsewhere]))

@@ -90,7 +90,7 @@ class Job(ABC):
 
     @abstractmethod
     def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, known: Pixels | None
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
     ) -> tuple[dict[str, Pictures], Pixels | None]:
         """The pictures that a window emits.
 
@@ -98,7 +98,7 @@ class Job(ABC):
             window: which frames.
             frames: all of its frames.
             depth: of its shot.
-            known: (V, K, H, W, 3), what the window before has made of the first frames.
+            shared: (V, K, H, W, 3), what the window before has made of the first frames.
 
         Returns:
             Name of a result -> its pictures; and (V, T, H, W, 3), all that was made, for the next window.
@@ -222,17 +222,17 @@ class Job(ABC):
         depth: ShotDepth | None,
         work: WorkFolder,
     ) -> None:
-        known = work.load_tail(window.index - 1) if window.known else None
-        results, made = self.make(window, frames, depth, known)
-        if follower is not None and follower.known and made is not None:
-            work.save_tail(window.index, made[:, -follower.known :])
+        shared = work.load_tail(window.index - 1) if window.shared else None
+        results, made = self.make(window, frames, depth, shared)
+        if follower is not None and follower.shared and made is not None:
+            work.save_tail(window.index, made[:, -follower.shared :])
         for name, pictures in results.items():
             encoding = self.targets[name].encoding
             if encoding is None:
                 save_arrays(self._piece(work, name, window), rgb=np.stack(next(iter(pictures)), axis=-1))
             else:
                 encode(pictures, encoding, self._piece(work, name, window))
-        if window.known:
+        if window.shared:
             work.drop_tail(window.index - 1)
 
     def _piece(self, work: WorkFolder, name: str, window: Window) -> Path:

@@ -99,19 +99,19 @@ class Conversion(Job):
         return lines
 
     def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, known: Pixels | None
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
     ) -> tuple[dict[str, Pictures], Pixels]:
         rgb = [frame.rgb(self._maker.bits) for frame in frames]
-        views = self.views(window, rgb, depth, known)
+        views = self.views(window, rgb, depth, shared)
         emitted = slice(window.emit_start - window.start, window.emit_stop - window.start)
         return self._pictures(frames[emitted], views[:, emitted]), views
 
     def views(
-        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, known: Pixels | None
+        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
     ) -> Pixels:
         """(V, T, H, W, 3): the views that are made."""
         assert depth is not None  # given to `__init__`
-        return self._maker(window, rgb, depth.get(window.start, window.stop, rgb), known)
+        return self._maker(window, rgb, depth.get(window.start, window.stop, rgb), shared)
 
     def _pictures(self, frames: list[Frame], views: Pixels) -> dict[str, Pictures]:
         """What is encoded into each file: the views, moved so that the convergence depth is on the screen."""

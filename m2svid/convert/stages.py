@@ -212,7 +212,7 @@ class DepthJob(Job):
         return []
 
     def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, known: Pixels | None
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
     ) -> tuple[dict[str, Pictures], None]:
         assert depth is not None  # given to `__init__`
         maps = depth.get(window.start, window.stop, [frame.rgb() for frame in frames])
@@ -249,7 +249,7 @@ class WarpJob(Job):
         return [f"disparity: 0 to {self._max_disparity:g} px"]
 
     def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, known: Pixels | None
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
     ) -> tuple[dict[str, Pictures], None]:
         assert depth is not None  # given to `__init__`
         rgb = [frame.rgb(self.video.info.pixel_format.bits) for frame in frames]
@@ -295,12 +295,12 @@ class Refinement(Conversion):
         return super().describe()[1:]
 
     def views(
-        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, known: Pixels | None
+        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
     ) -> Pixels:
         warped = self._read(self._warped, window, 8 if rgb[0].dtype == np.uint8 else 16)
         hole = self._read(self._hole, window, 8)[:, :1] > 127
-        seen = None if known is None else known[-1]
-        return self._maker.refine(window, to_tensor(rgb), warped, hole, seen)[None]
+        made = None if shared is None else shared[-1]
+        return self._maker.refine(window, to_tensor(rgb), warped, hole, made)[None]
 
     def _read(self, frames: Sliding[Frame], window: Window, bits: int) -> Any:
         found = frames.get(window.start, window.stop)

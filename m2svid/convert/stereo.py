@@ -44,50 +44,51 @@ class StereoMaker:
     bits: Literal[8, 16]
 
     def __call__(
-        self, window: Window, frames: list[Pixels], depth: NDArray[np.float32], known: Pixels | None
+        self, window: Window, frames: list[Pixels], depth: NDArray[np.float32], shared: Pixels | None
     ) -> Pixels:
         """The views of a window, (V, T, H, W, 3): the right one, or left and right.
 
         Args:
-            window: which frames of it are known.
+            window: which of its frames the window before has made, too.
             frames: T of (H, W, 3).
             depth: (T, h, w) in [0, 1].
-            known: (V, K, H, W, 3) from the window before; None = nothing.
+            shared: (V, K, H, W, 3), those frames as it made them; None = there are none.
         """
         left = to_tensor(frames)
         share = 1.0 if self.eyes == "right" else 0.5
         disparity = to_disparity(depth, *left.shape[-2:], self.max_disparity * share)
         views = []
         if self.eyes == "both":  # the left eye's view of a film is the right eye's of its mirror image
-            mirrored = None if known is None else known[0, :, :, ::-1]
+            mirrored = None if shared is None else shared[0, :, :, ::-1]
             made = self._right(window, left.flip(-1), disparity.flip(-1), mirrored)
             views.append(made[:, :, ::-1])
-        views.append(self._right(window, left, disparity, None if known is None else known[-1]))
+        views.append(self._right(window, left, disparity, None if shared is None else shared[-1]))
         return np.stack(views)
 
-    def _right(self, window: Window, left: Tensor, disparity: Tensor, known: Pixels | None) -> Pixels:
-        return self.refine(window, left, *warp_closed(left, disparity), known)
+    def _right(self, window: Window, left: Tensor, disparity: Tensor, shared: Pixels | None) -> Pixels:
+        return self.refine(window, left, *warp_closed(left, disparity), shared)
 
     def refine(
-        self, window: Window, left: Tensor, warped: Tensor, hole: Tensor, known: Pixels | None
+        self, window: Window, left: Tensor, warped: Tensor, hole: Tensor, shared: Pixels | None
     ) -> Pixels:
         """The right view (T, H, W, 3).
 
         Args:
-            window: which frames of it are known.
+            window: which of its frames the window before has made, too.
             left: (T, 3, H, W).
             warped: (T, 3, H, W), black in holes.
             hole: (T, 1, H, W) bool, closed.
-            known: (K, H, W, 3) from the window before; None = nothing.
+            shared: (K, H, W, 3), those frames as it made them; None = there are none.
         """
-        seen = None if known is None else unit(to_tensor(list(known)))
-        right = self.refiner(left, warped, hole, self.fps, seen)
+        before = None if shared is None else unit(to_tensor(list(shared)))
+        known = None if before is None or not window.known else before[: window.known]
+        right = self.refiner(left, warped, hole, self.fps, known)
         if self.match:
             right = match_color(unit(right), unit(warped), hole)
         if self.blend == "holes":
             right = keep_outside(unit(right), unit(warped), hole)
-        if seen is not None:
-            right = cross_fade(unit(right), seen, window.fade)
+        if before is not None:
+            right = cross_fade(unit(right), before, window.fade)
         return to_pixels(right, self.bits)
 
 
@@ -98,15 +99,15 @@ def warp_closed(left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
     return blacken(warped, hole), hole
 
 
-def cross_fade(right: Tensor, known: Tensor, fade: int) -> Tensor:
+def cross_fade(right: Tensor, before: Tensor, fade: int) -> Tensor:
     """A window's views after those of the window before.
 
     Args:
         right: (T, 3, H, W) of this window.
-        known: (K, 3, H, W), the same frames 0 to K - 1 as the window before has them.
-        fade: over the last `fade` of those, `right` comes in linearly; before, `known` stays.
+        before: (K, 3, H, W), the same frames 0 to K - 1 as the window before has made them.
+        fade: over the last `fade` of those, `right` comes in linearly; the others stay as they were.
     """
-    count = len(known)
+    count = len(before)
     alpha = (torch.arange(count, device=right.device) - (count - fade) + 1).clamp(min=0) / (fade + 1)
     alpha = alpha[:, None, None, None]
-    return torch.cat([known + (right[:count] - known) * alpha, right[count:]])
+    return torch.cat([before + (right[:count] - before) * alpha, right[count:]])

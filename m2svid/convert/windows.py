@@ -13,16 +13,18 @@ from m2svid.errors import UserError
 class Window:
     """Frames `start` to `stop` (excluded) that are refined together, never across a cut.
 
-    The first `known` of them were made by the window before and are given to the model as known right
-    frames (paper, Appendix E). Over the last `fade` of those, the window's own frames are faded in.
+    The first frames are shared with the window before. What that has made of the first `known` of them is
+    given to the model as known right frames (paper, Appendix E). The next `fade` frames both windows make,
+    each from the warped view, and the one is cross-faded into the other. (Known frames that the model has
+    seen and made once more differ from all others; fading those in was seen as a jump at every border.)
 
     Attributes:
         index: number of the window in the film.
         shot: number of its shot.
         start: number of its first frame in the film.
         stop: number of the frame after its last.
-        known: frames that the window before has made.
-        fade: how many of them are cross-faded.
+        known: frames that are taken over from the window before, and shown to the model.
+        fade: frames after those that are cross-faded.
         emit_stop: the window delivers the frames from `emit_start` to here (excluded); those after are
             still to be cross-faded.
     """
@@ -36,8 +38,13 @@ class Window:
     emit_stop: int
 
     @property
+    def shared(self) -> int:
+        """Frames that the window before has made, too."""
+        return self.known + self.fade
+
+    @property
     def emit_start(self) -> int:
-        return self.start + self.known - self.fade
+        return self.start + self.known
 
     @property
     def num_frames(self) -> int:
@@ -47,9 +54,9 @@ class Window:
 def plan(shots: Sequence[Shot], length: int, overlap: int) -> list[Window]:
     """Cut shots into windows.
 
-    All windows have `length` frames, but for shots that are shorter. The last window of a shot begins
-    early enough to be full: it knows more frames from the window before, and fades only over `overlap`.
-    Without an overlap it is as short as what is left.
+    All windows have `length` frames, but for shots that are shorter. Of the frames they share, the first
+    half is known and the rest is cross-faded. The last window of a shot begins early enough to be full: it
+    knows more frames from the window before. Without an overlap it is as short as what is left.
 
     Args:
         shots: in order.
@@ -61,15 +68,15 @@ def plan(shots: Sequence[Shot], length: int, overlap: int) -> list[Window]:
     """
     if not 0 <= overlap < length:
         raise UserError(f"--overlap must be from 0 to --window - 1 = {length - 1}, not {overlap}")
+    fade = overlap - overlap // 2
     windows: list[Window] = []
     for shot in shots:
         bounds = _bounds(shot, length, overlap)
         for place, (start, stop) in enumerate(bounds):
-            known = bounds[place - 1][1] - start if place else 0
-            last = place == len(bounds) - 1
-            emit_stop = stop if last else stop - min(overlap, stop - bounds[place + 1][0])
+            known = bounds[place - 1][1] - fade - start if place else 0
+            emit_stop = stop if place == len(bounds) - 1 else stop - fade
             windows.append(
-                Window(len(windows), shot.index, start, stop, known, min(overlap, known), emit_stop)
+                Window(len(windows), shot.index, start, stop, known, fade if place else 0, emit_stop)
             )
     return windows
 

@@ -124,7 +124,8 @@ def test_cross_fade_by_hand():
 
 
 def test_windows_join_without_a_step(model):
-    """A refiner that copies the warped view but is darker in every window: the fade spreads the step."""
+    """A refiner that copies the view but is darker in every window, and darker still where it is given what
+    was made before: the fade spreads the step, and no frame is made twice."""
 
     class Darker(ModelRefiner):
         length, overlap = 8, 3
@@ -134,7 +135,10 @@ def test_windows_join_without_a_step(model):
 
         def __call__(self, left, warped, hole, fps, known):
             self.calls += 1
-            return left.float() / 255 - 0.1 * self.calls
+            made = left.float() / 255 - 0.1 * self.calls
+            if known is not None:
+                made[: len(known)] = known - 0.5
+            return made
 
     maker = StereoMaker(Darker(), 1.0, "right", "full", False, 8.0, 8)
     frames = [np.full((16, 16, 3), 200, np.uint8)] * 13
@@ -146,7 +150,7 @@ def test_windows_join_without_a_step(model):
         known = made[:, -3:]
     levels = np.concatenate(emitted)[:, 0, 0, 0].astype(int)
     assert len(levels) == 13
-    assert np.abs(np.diff(levels)).max() <= 7  # a quarter of the step of 25.5
+    assert np.abs(np.diff(levels)).max() <= 9  # a third of the step of 25.5
 
 
 def test_keep_outside_changes_nothing_far_from_holes():

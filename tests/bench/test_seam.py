@@ -31,6 +31,10 @@ def test_even_motion_has_no_seam_and_a_flash_has_one(tmp_path):
     # without overlap the second window is from 8 to 15, the third from 16 on: changes 8 and 2 at the borders
     measured = seam.run(gray_film(tmp_path / "step.mkv", step), reference, window=8, overlap=0)
     assert measured["seam"] == pytest.approx((8 + 2) / 2 / 2, rel=0.01)
+    assert measured["control"] == 1  # borders at 8 and 16, so it looks at 4 and 12
+    step = [level + 6 * (index >= 12) for index, level in enumerate(even)]
+    measured = seam.run(gray_film(tmp_path / "middle.mkv", step), reference, window=8, overlap=0)
+    assert measured["control"] == pytest.approx((8 + 2) / 2 / 2, rel=0.01)
 
 
 def test_films_of_different_length_are_refused(tmp_path):
