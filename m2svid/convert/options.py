@@ -24,9 +24,9 @@ class Options:
         weights: folder or hub id of an M2SVid model, as `weights import` writes it.
         refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
             side, which needs no weights: the plain baseline.
-        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, a folder of pictures, or a
-            depth model of transformers (local folder or hub id, for instance
-            depth-anything/Depth-Anything-V2-Small-hf), or DepthCrafter: its folder, or tencent/DepthCrafter.
+        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, a folder of pictures; a depth
+            model of transformers (local folder or hub id); or DepthCrafter: its folder, or
+            tencent/DepthCrafter. A model that is not on this machine is downloaded, and the log says so.
         depth_backbone: Stable Video Diffusion's folder or hub id, whose autoencoder and image encoder
             DepthCrafter uses.
         depth_kind: what a depth file holds: "inverse" (near is large), "flipped" (near is small), "metric"
@@ -76,7 +76,7 @@ class Options:
 
     weights: str | None = None
     refine: Literal["model", "none"] = "model"
-    depth: str | None = None
+    depth: str = DEFAULT_DEPTH
     depth_backbone: str | None = None
     depth_kind: Kind = "auto"
     depth_range: Literal["auto", "shot"] = "auto"
@@ -137,15 +137,6 @@ class Options:
                 "--weights is missing: name a folder that `python -m m2svid weights import` made from the "
                 "released weights, or give --refine none to fill holes without a model"
             )
-
-    def require_depth(self) -> str:
-        """`depth`. Raises a UserError where it is not given."""
-        if self.depth is None:
-            raise UserError(
-                "--depth is missing: give a depth file, or name a model of transformers to be used, and "
-                f"downloaded if it is not there yet: --depth {DEFAULT_DEPTH}"
-            )
-        return self.depth
 
     @property
     def rate(self) -> Fraction | None:

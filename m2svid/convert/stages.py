@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from av.video.reformatter import ColorRange
 
-from m2svid.convert.convert import load_model, make_refiner, open_depth, output_name, pick_devices
+from m2svid.convert.convert import output_name
 from m2svid.convert.disparity import ShotDepth, to_disparity
 from m2svid.convert.job import Job, Pictures, Target
 from m2svid.convert.layouts import LAYOUTS
-from m2svid.convert.options import Options
+from m2svid.convert.models import load_model, make_refiner, open_depth, pick_devices
+from m2svid.convert.options import DEFAULT_DEPTH, Options
 from m2svid.convert.pipeline import Conversion, make_encoding, stamped
 from m2svid.convert.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.convert.read import Color, Frame, Video, VideoInfo
@@ -42,7 +43,7 @@ _UNTAGGED = 2
 def depth(
     input: Path,
     output: Path | None = None,
-    depth: str | None = None,
+    depth: str = DEFAULT_DEPTH,
     depth_backbone: str | None = None,
     depth_kind: Kind = "auto",
     devices: str = "auto",
@@ -96,7 +97,7 @@ def depth(
 def warp(
     input: Path,
     output: Path | None = None,
-    depth: str | None = None,
+    depth: str = DEFAULT_DEPTH,
     depth_backbone: str | None = None,
     depth_kind: Kind = "auto",
     max_disparity: float = 0.05,

@@ -248,7 +248,6 @@ def test_mistakes_are_named(tmp_path):
         (film, {"depth": longer}, "4 frames, the film 3"),
         (film, {"depth": narrow}, "not the shape of the film"),
         (film, {"depth": str(tmp_path / "none.npz")}, "does not exist"),
-        (film, {}, "--depth is missing"),
         (film, {"depth": depth, "refine": "model"}, "--weights is missing"),
         (film, {"depth": depth, "codec": "prores"}, "must end in one of .mkv, .mov"),
         (film, {"depth": depth, "max_disparity": 40}, "at most half of the width"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
 from m2svid.convert.convert import convert
+from m2svid.depth import transformers
 from m2svid.depth.transformers import TransformersDepth
 from m2svid.errors import UserError
 from tests.convert.films import make_film, read_rgb
@@ -57,7 +61,41 @@ def test_converts_a_film(folder, tmp_path):
     assert read_rgb(tmp_path / "out.mp4").shape == (5, 48, 128, 3)
 
 
-def test_missing_model_is_named(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.fixture
+def hub(monkeypatch, folder):
+    """A hub that has the small model under every name; none is on this machine. Says what was loaded."""
+    loaded = []
+    for kind in ("AutoImageProcessor", "AutoModelForDepthEstimation"):
+        real = getattr(transformers, kind).from_pretrained
+
+        def load(name, local_files_only, real=real):
+            if Path(name).exists():
+                return real(name)
+            loaded.append((name, local_files_only))
+            if local_files_only:
+                raise OSError("not here")
+            return real(str(folder))
+
+        monkeypatch.setattr(transformers, kind, SimpleNamespace(from_pretrained=load))
+    return loaded
+
+
+def test_small_depth_anything_is_the_default_and_its_download_is_told(hub, tmp_path, caplog):
+    film = make_film(tmp_path / "film.mp4", 3)
+    with caplog.at_level("INFO", "m2svid"):
+        convert(str(film), tmp_path / "out.mp4", refine="none", progress="quiet")
+    assert (tmp_path / "out.mp4").exists()
+    assert hub[-1] == ("depth-anything/Depth-Anything-V2-Small-hf", False)
+    assert "Depth-Anything-V2-Small-hf is not on this machine: downloading it" in caplog.text
+
+
+def test_what_is_here_is_not_looked_for_elsewhere(hub, folder, caplog):
+    TransformersDepth(str(folder))
+    assert not hub and not caplog.text
+
+
+def test_missing_model_is_named_and_nothing_is_fetched_offline(hub, monkeypatch):
+    monkeypatch.setattr(transformers, "is_offline_mode", lambda: True)
     with pytest.raises(UserError, match="--depth nobody/no-such-model is neither"):
         TransformersDepth("nobody/no-such-model")
+    assert hub == [("nobody/no-such-model", True)]
