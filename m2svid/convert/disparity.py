@@ -45,7 +45,6 @@ class ShotDepth:
         self._work = work
         self._limits: NDArray[np.float64] | None = None
         self._stretches = _stretches(shot, estimator.chunk, estimator.overlap)
-        self._last: int | None = None  # stretch that was estimated last
 
     def prepare(self, on_chunk: Callable[[int], None] | None = None) -> None:
         """Estimate the shot, but for what an earlier run has done; tells how many frames each time."""
@@ -77,19 +76,23 @@ class ShotDepth:
             self._piece(start).unlink(missing_ok=True)
 
     def _estimate(self, place: int) -> None:
-        if place and self._estimator.overlap and place - 1 != self._last:
-            self._ask(place - 1)  # done by an earlier run, but the estimator is to remember its end
-        maps = self._ask(place)
-        start = self._stretches[place][0]
-        low, high = float(maps.min()), float(maps.max())
-        values = np.round((maps - low) / max(high - low, 1e-30) * 65535).astype(np.uint16)
-        save_arrays(self._piece(start), values=values, range=np.array([low, high]), bounds=bounds(maps))
-
-    def _ask(self, place: int) -> NDArray[np.float32]:
         start, stop = self._stretches[place]
         frames = self._read(start, min(stop + self._estimator.overlap, self._shot.stop))
-        self._last = place
-        return self._estimator(frames[: stop - start], start, frames[stop - start :])
+        self._estimator.memory = self._memory(place)
+        maps = self._estimator(frames[: stop - start], start, frames[stop - start :])
+        low, high = float(maps.min()), float(maps.max())
+        values = np.round((maps - low) / max(high - low, 1e-30) * 65535).astype(np.uint16)
+        arrays = {"values": values, "range": np.array([low, high]), "bounds": bounds(maps)}
+        if self._estimator.memory is not None:
+            arrays["memory"] = self._estimator.memory
+        save_arrays(self._piece(start), **arrays)
+
+    def _memory(self, place: int) -> NDArray[np.float32] | None:
+        """What the stretch before has left, maybe in an earlier run."""
+        if not place or not self._estimator.overlap:
+            return None
+        with np.load(self._piece(self._stretches[place - 1][0])) as piece:
+            return piece["memory"]
 
     def _records(self, name: str) -> NDArray[np.float64]:
         """One array of all pieces, joined."""

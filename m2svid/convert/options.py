@@ -38,9 +38,9 @@ class Options:
         convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
             out of it. The right view is shifted after refinement; its freed border is black.
         eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
-        vram: memory that the model may take, for instance 8G; auto = all that is free on a GPU, no limit
-            elsewhere. Window, tile, decode chunk and which networks share the device are chosen to fit an
-            estimate; those that are given stay as they are.
+        vram: memory that the models may take, for instance 8G; auto = all that is free on a GPU, no limit
+            elsewhere. Window, tile, decode chunk and tile, DepthCrafter's window and which networks share the
+            device are chosen to fit an estimate; those that are given stay as they are.
         window: frames that the model refines together; what the model was made for if not given and there is
             memory for it.
         overlap: frames that a window takes from the one before; the model's own if not given.

@@ -25,8 +25,9 @@ class DepthEstimator(ABC):
         num_frames: how many frames the source knows, or None for one that takes any film.
         size: (h, w) of its maps, or None where it follows the film.
         chunk: frames that a call is asked for, but for the last of a shot.
-        overlap: frames after those that a call is shown, so that stretches join smoothly. Such a source
-            remembers them: stretches of a shot come in order, or from the one before.
+        overlap: frames after those that a call is shown, so that stretches join smoothly.
+        memory: what a call leaves to the next one of the shot, for a source with an overlap; to be set to
+            what it was after the stretch before, or to None for the first of a shot.
         steady: True where the values of a shot share one scale, so that one near and far hold for all of it.
         resident: bytes of weights that stay on the device between calls.
         alone: True where it takes the device during a call, gives it back, and other models must do the same.
@@ -40,6 +41,7 @@ class DepthEstimator(ABC):
     size: tuple[int, int] | None = None
     chunk: int = 25
     overlap: int = 0
+    memory: NDArray[Any] | None = None
     steady: bool = False
     resident: int = 0
     alone: bool = False

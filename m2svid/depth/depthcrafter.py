@@ -29,7 +29,11 @@ WINDOWS = range(104, 7, -4)  # frames, where there is no memory for the model's 
 
 
 class DepthCrafter(DepthEstimator):
-    """Windows of a shot, whose latents are cross-faded linearly where they overlap.
+    """Windows of a shot, joined where they overlap: the later one's noisy latents begin there from the
+    earlier one's final ones, with the same noise, and both results are cross-faded linearly.
+
+    That noise is a sequence as long as a window, repeated over the film; the pixels' noise, of level 0.02, is
+    each window's own.
 
     Given a budget of memory, the networks are on the device only during a call, and window and decode chunk
     are chosen to fit; shorter windows share as many frames in proportion.
@@ -39,7 +43,7 @@ class DepthCrafter(DepthEstimator):
         backbone: Stable Video Diffusion's folder or hub id, where `model` holds the U-Net only.
         device: where it runs.
         dtype: numbers that it calculates with; None = the file's.
-        seed: of the noise that every window begins with.
+        seed: of all noise.
         window: frames that the model sees together; None = those that it was made for, or as many as fit.
         overlap: frames that neighbouring windows share; None = the model's share of a window.
         budget: bytes that it may take; None = no limit.
@@ -90,7 +94,6 @@ class DepthCrafter(DepthEstimator):
             "depth_overlap": self.overlap,
             "depth_decode_chunk": way.decode_chunk,
         }
-        self._end: tuple[int, Tensor] | None = None  # last latents of a window, and the number of their frame
         self.name = str(model)
         self.description = (
             f"{model} (DepthCrafter on {self._device}), windows of {way.window} frames sharing "
@@ -101,26 +104,32 @@ class DepthCrafter(DepthEstimator):
     def __call__(
         self, frames: Sequence[NDArray[np.uint8]], first: int, ahead: Sequence[NDArray[np.uint8]] = ()
     ) -> NDArray[np.float32]:
+        known = None if self.memory is None else torch.from_numpy(self.memory).to(self._device)
         with lent(self._device, *self._whole):
-            z = self._latents([*frames, *ahead])
-            if self._end is not None and self._end[0] == first:
-                z = cross_fade(self._end[1], z)
-            self._end = (first + len(frames), z[:, len(frames) :]) if ahead else None
+            z = self._latents([*frames, *ahead], first, known)
+            if known is not None:
+                z = cross_fade(known, z)
+            self.memory = z[:, len(frames) :].cpu().numpy() if ahead else None
             chunks = z[:, : len(frames)].split(self._decode_chunk, dim=1)
             with lent(self._device, self._model.vae):
                 return np.concatenate([self._decode(chunk) for chunk in chunks])
 
-    def _latents(self, frames: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """(1, T, C, h, w)"""
+    def _latents(self, frames: Sequence[NDArray[np.uint8]], first: int, known: Tensor | None) -> Tensor:
+        """(1, T, C, h, w) of T frames of the film from `first` on, beginning with (1, K, C, h, w) where those
+        of the first K are known."""
         video = torch.stack([self._resized(frame) for frame in frames])[None].to(self._device)
         nowhere = torch.zeros_like(video[:, :, :1], dtype=torch.bool)
         batch = StereoBatch(video, video, nowhere, fps=torch.zeros(1, device=self._device))
-        noise = torch.Generator(self._device).manual_seed(self._seed)
+        generator = torch.Generator(self._device).manual_seed(self._seed)
         model, usage = self._model, self._model.usage
+        h, w = (side // model.vae.downscale for side in video.shape[-2:])
+        shape = (1, self.chunk + self.overlap, model.vae.latent_channels, h, w)
+        noise = torch.randn(shape, generator=generator, device=self._device)
+        noise = noise.roll(-first, dims=1)[:, : len(frames)]
         with lent(self._device, model.vae, model.image_encoder):
-            condition = model.condition(batch, usage.noise_aug, generator=noise)
+            condition = model.condition(batch, usage.noise_aug, generator=generator)
         with lent(self._device, model.unet):
-            return model.sample(condition, usage.sampler, noise)
+            return model.sample(condition, usage.sampler, x=usage.sampler.begin(noise, known))
 
     def _resized(self, frame: NDArray[np.uint8]) -> Tensor:
         """(3, H', W') in [0, 1]"""

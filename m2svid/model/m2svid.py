@@ -174,15 +174,17 @@ class M2SVid(nn.Module):
         condition: Condition,
         sampler: Sampler | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        x: Tensor | None = None,
     ) -> Tensor:
-        """Scaled latents (B, T, C, h, w), float32; arguments as in `predict`."""
+        """Scaled latents (B, T, C, h, w), float32; arguments as in `predict`, but `x`: noisy latents of that
+        shape to begin with (`Sampler.begin`); None = the sampler's own."""
         B, T, _, h, w = condition.mask.shape
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             return self.denoise(x, sigma, condition)
 
         shape = (B, T, self.vae.latent_channels, h, w)
-        return (sampler or Sampler())(denoise, shape, condition.mask.device, generator)
+        return (sampler or Sampler())(denoise, shape, condition.mask.device, generator, x)
 
     def refine(
         self,

@@ -73,6 +73,7 @@ class Sampler:
         shape: Sequence[int],
         device: torch.device | str,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        x: Tensor | None = None,
     ) -> Tensor:
         """Samples float32 latents.
 
@@ -82,12 +83,29 @@ class Sampler:
             device: where to sample.
             generator: of the starting noise, or a list of one for each clip; None = the default one. Not used
                 with start "zero".
+            x: noisy latents to begin with, see `begin`; None = as `start` says.
         """
         sigmas = self.sigmas().to(device)
-        x = self._start(shape, sigmas, generator)
+        if x is None:
+            x = self._start(shape, sigmas, generator)
         for sigma, next_sigma in pairwise(sigmas):
             clean = denoise(x, sigma.expand(shape[0]))
             x = clean + (x - clean) * (next_sigma / sigma)
+        return x
+
+    def begin(self, noise: Tensor, known: Tensor | None = None) -> Tensor:
+        """Noisy latents of the first level.
+
+        Args:
+            noise: (B, T, ...) of unit variance.
+            known: (B, K, ...), K ≤ T, clean latents from which the first K frames begin; None = no frame.
+                The others begin with noise alone, of the same variance as unit-variance data with noise.
+        """
+        sigma = self.sigmas()[0].to(noise.device)
+        x = noise * (sigma**2 + 1).sqrt()
+        if known is not None:
+            shared = slice(known.shape[1])
+            x[:, shared] = known + noise[:, shared] * sigma
         return x
 
     def _start(
@@ -95,6 +113,4 @@ class Sampler:
     ) -> Tensor:
         if self.start == "zero":
             return sigmas.new_zeros(tuple(shape))
-        noise = randn_tensor(tuple(shape), generator=generator, device=sigmas.device)
-        # of the same variance as unit-variance data with noise of level σ_max
-        return noise * (sigmas[0] ** 2 + 1).sqrt()
+        return self.begin(randn_tensor(tuple(shape), generator=generator, device=sigmas.device))

@@ -52,6 +52,17 @@ def test_many_steps_follow_the_probability_flow():
     assert abs(out.std() - 1) < 0.05
 
 
+def test_begins_from_known_frames_by_hand():
+    sampler = Sampler(start="noise", sigma_max=3.0)
+    noise = torch.tensor([[1.0, -2.0, 0.5]])
+    x = sampler.begin(noise, known=torch.tensor([[10.0, 20.0]]))
+    torch.testing.assert_close(x, torch.tensor([[10 + 3.0, 20 - 6.0, 0.5 * 10**0.5]]))
+    torch.testing.assert_close(sampler.begin(noise), noise * 10**0.5)
+    seen = []
+    sampler(lambda x, sigma: seen.append(x) or x, (1, 3), "cpu", x=x)
+    assert torch.equal(seen[0], x)
+
+
 def test_seeded():
     def start(seed):
         return Sampler(start="noise")(lambda x, sigma: x, (1, 5), "cpu", torch.Generator().manual_seed(seed))
