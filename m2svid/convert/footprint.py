@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from m2svid.attention import Full
 from m2svid.model.conditioning import Condition
 from m2svid.model.m2svid import M2SVid
+from m2svid.model.vae import SVDAutoencoder
 from m2svid.model.weights import components
 
 _SIZE = 512  # px, side of the frame without data
@@ -57,11 +59,14 @@ def measure(model: M2SVid) -> Footprint:
     unet, vae, encoder = empty.unet, empty.vae, empty.image_encoder
     side = -(-_SIZE // model.size_multiple) * model.size_multiple
     coder = getattr(vae, "model", vae)  # diffusers' own
-    frames = torch.empty(1, 3, side, side, dtype=unet.dtype, device="meta")
+    with vae.encoder_dtype() if isinstance(vae, SVDAutoencoder) else nullcontext(unet.dtype) as dtype:
+        frame = torch.empty(1, 3, side, side, dtype=dtype, device="meta")
+        encode = _peak(vae, lambda: coder.encode(frame))
+    frame = frame.to(unet.dtype)
     return Footprint(
         *(_weights(network) for network in (vae, encoder, unet)),
-        encode=_peak(vae, lambda: coder.encode(frames)) / side**2,
-        embed=_peak(encoder, lambda: encoder(frames[None])),
+        encode=encode / side**2,
+        embed=_peak(encoder, lambda: encoder(frame[None])),
         sample=_peak(unet, lambda: empty.sample(_condition(empty, side))) / (_FRAMES * side**2),
         decode=_peak(vae, lambda: empty.decode(_latent(empty, side))) / (_FRAMES * side**2),
     )

@@ -6,6 +6,8 @@ Shapes: B clips, T frames, H W pixels, C latent channels, h w = H W / downscale.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -70,11 +72,31 @@ class SVDAutoencoder(VideoAutoencoder):
             model.enable_gradient_checkpointing()
 
     def encode(self, video: Tensor) -> Tensor:
-        frames = video.flatten(0, 1).to(self.model.dtype)
-        with torch.autocast(video.device.type, enabled=self._encodes_in_autocast(video.device)):
+        with (
+            self.encoder_dtype() as dtype,
+            torch.autocast(video.device.type, enabled=self._encodes_in_autocast(video.device)),
+        ):
+            frames = video.flatten(0, 1).to(dtype)
             chunks = frames.split(self.encode_chunk or len(frames))
             latent = torch.cat([self.model.encode(chunk).latent_dist.mode() for chunk in chunks])
         return latent.unflatten(0, video.shape[:2])
+
+    @contextmanager
+    def encoder_dtype(self) -> Iterator[torch.dtype]:
+        """What the encoder calculates with while the context lasts: float32 where its weights are float16, in
+        which SVD's encoder overflows (its config says `force_upcast`)."""
+        dtype = self.model.dtype
+        if dtype != torch.float16 or not self.model.config.force_upcast:
+            yield dtype
+            return
+        parts = (self.model.encoder, self.model.quant_conv)
+        try:
+            for part in parts:
+                part.float()
+            yield torch.float32
+        finally:
+            for part in parts:
+                part.half()  # what it was, exactly
 
     def decode(self, latent: Tensor) -> Tensor:
         clips = latent.to(self.model.dtype).split(self.decode_chunk or latent.shape[1], dim=1)
@@ -85,7 +107,7 @@ class SVDAutoencoder(VideoAutoencoder):
         return self.model.decode(latent.flatten(0, 1), num_frames=T).sample.unflatten(0, (-1, T))
 
     def _encodes_in_autocast(self, device: torch.device) -> bool:
-        """Not in float16, in which SVD's encoder overflows (its config says `force_upcast`)."""
+        """Not in float16, see `encoder_dtype`."""
         enabled = torch.is_autocast_enabled(device.type)
         half = torch.get_autocast_dtype(device.type) == torch.float16
         return enabled and not (half and self.model.config.force_upcast)

@@ -49,6 +49,20 @@ def test_encoding_in_chunks_is_exact(model, video, chunk):
 
 
 @torch.no_grad()
+def test_float16_weights_encode_in_float32_and_stay_what_they_are(model, video):
+    assert model.config.force_upcast
+    model.half()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    latent = SVDAutoencoder(model).encode(video)
+    after = model.state_dict()
+    assert all(
+        tensor.dtype == torch.float16 and torch.equal(tensor, state[name]) for name, tensor in after.items()
+    )
+    assert latent.dtype == torch.float32
+    torch.testing.assert_close(latent, SVDAutoencoder(model.float()).encode(video))
+
+
+@torch.no_grad()
 def test_decoder_sees_its_clip_and_no_other(model):
     latent = torch.randn(B, T, 4, 4, 6)
     decoded = SVDAutoencoder(model).decode(latent)
