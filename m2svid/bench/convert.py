@@ -11,15 +11,18 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
 import torch
 
+from m2svid.bench.process import measured
 from m2svid.convert.convert import convert
 from m2svid.convert.disparity import to_disparity
 from m2svid.convert.layouts import LAYOUTS
+from m2svid.convert.models import load_model, make_refiner
+from m2svid.convert.options import Options
 from m2svid.convert.planes import to_planes
 from m2svid.convert.read import Video
 from m2svid.convert.stereo import warp_closed
@@ -32,43 +35,84 @@ WINDOW = 16  # frames that each stage is timed on
 
 
 def run(
-    frames: int = 100, width: int = 512, height: int = 512, disparity: float = 25
-) -> dict[str, float | int]:
+    frames: int = 100,
+    width: int = 512,
+    height: int = 512,
+    disparity: float = 25,
+    long_frames: int = 0,
+    weights: Path | None = None,
+    window: int = WINDOW,
+    tile: int = 0,
+    device: str = "cpu",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> dict[str, float | int | str]:
     """Frames per second of the whole path without a model, decoding and encoding included, and of its stages.
 
     The reference is what any converter needs: decoding the film, and encoding a picture of twice its width
     with the same settings. The stages are timed one after the other on the film's first frames; the whole
-    path also looks for cuts, and joins what it has encoded.
+    path also looks for cuts, and joins what it has encoded. Memory is that of a process of its own.
 
     Args:
         frames: length of the film.
         width: of a view, px.
         height: of a view, px.
         disparity: largest, px.
+        long_frames: length of a second, longer film, to see what memory its conversion takes more; 0 = none.
+        weights: folder of a model, whose stage is timed on one window, too.
+        window: frames of that window.
+        tile: side of the model's tiles, px; 0 = whole frames.
+        device: where the model runs.
+        dtype: numbers that it calculates with.
     """
+    result: dict[str, float | int | str] = {"frames": frames, "width": width, "height": height}
+    result["threads"] = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        film, depth = Path(folder) / "film.mp4", Path(folder) / "depth.npz"
-        _make(film, depth, frames, width, height)
+        film, depth = _make(Path(folder), frames, width, height)
+        for name, spent in _stages(Video(film), depth, disparity, Path(folder) / "piece").items():
+            result[f"{name}_frames_per_s"] = round(min(frames, WINDOW) / spent, 2)
+        if weights is not None:
+            model = {"weights": str(weights), "window": window, "tile": tile, "dtype": dtype}
+            (spent, device_gb), took = measured(_refine, film, depth, disparity, model, device)
+            result |= {**model, "device": device, "refine_frames_per_s": round(window / spent, 3)}
+            result |= {"refine_peak_gb": round(took["gb"], 3), "refine_device_gb": round(device_gb, 3)}
         reference = _time(lambda: _reference(Video(film), Path(folder) / "piece"))
-        options = {
-            "depth": str(depth),
-            "max_disparity": float(disparity),
-            "refine": "none",
-            "progress": "quiet",
-        }
-        seconds = _time(lambda: convert(str(film), Path(folder) / "out.mp4", **options))
-        stages = _stages(Video(film), depth, disparity, Path(folder) / "piece")
-    count = min(frames, WINDOW)
-    return {
-        "frames": frames,
-        "width": width,
-        "height": height,
-        "threads": torch.get_num_threads(),
-        **{f"{name}_frames_per_s": round(count / spent, 2) for name, spent in stages.items()},
-        "convert_frames_per_s": round(frames / seconds, 2),
-        "decode_and_encode_frames_per_s": round(frames / reference, 2),
-        "ratio": round(seconds / reference, 3),
-    }
+        seconds, took = measured(_convert, film, depth, disparity)
+        result["convert_frames_per_s"] = round(frames / seconds, 2)
+        result["convert_peak_gb"] = round(took["gb"], 3)
+        result["decode_and_encode_frames_per_s"] = round(frames / reference, 2)
+        result["ratio"] = round(seconds / reference, 3)
+        if long_frames:
+            film, depth = _make(Path(folder), long_frames, width, height)
+            seconds, longer = measured(_convert, film, depth, disparity)
+            result["long_frames"] = long_frames
+            result["long_convert_frames_per_s"] = round(long_frames / seconds, 2)
+            result["long_convert_peak_gb"] = round(longer["gb"], 3)
+            result["growth_mb"] = round((longer["gb"] - took["gb"]) * 1e3, 1)
+    return result
+
+
+def _convert(film: Path, depth: Path, disparity: float) -> float:
+    options = {"depth": str(depth), "max_disparity": float(disparity), "refine": "none", "progress": "quiet"}
+    output = film.with_name(f"{film.stem}_sbs.mp4")
+    seconds = _time(lambda: convert(str(film), output, **options))
+    if (found := sum(1 for _ in Video(output).frames())) != (wanted := sum(1 for _ in Video(film).frames())):
+        raise RuntimeError(f"{found} frames came out of {wanted}")
+    return seconds
+
+
+def _refine(
+    film: Path, depth: Path, disparity: float, model: dict[str, Any], device: str
+) -> tuple[float, float]:
+    """Seconds for one window, and GB on the device where that is a GPU."""
+    options = Options(depth=str(depth), max_disparity=float(disparity), **model)
+    video = Video(film)
+    refiner = make_refiner(options, load_model(options), torch.device(device), video)
+    rgb = [frame.rgb() for frame in islice(video.frames(), options.window)]
+    left = to_tensor(rgb)
+    maps = to_disparity(DepthFile(depth, "inverse")(rgb, 0), *left.shape[-2:], disparity)
+    warped, hole = warp_closed(left, maps)
+    seconds = _time(lambda: to_pixels(refiner(left, warped, hole, float(video.info.rate), None), 8))
+    return seconds, torch.cuda.max_memory_allocated(device) / 1e9 if device.startswith("cuda") else 0.0
 
 
 def _stages(video: Video, depth: Path, disparity: float, piece: Path) -> dict[str, float]:
@@ -110,8 +154,9 @@ def _time(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _make(film: Path, depth: Path, frames: int, width: int, height: int) -> None:
+def _make(folder: Path, frames: int, width: int, height: int) -> tuple[Path, Path]:
     """A moving textured film and its depth: a near square before a slope."""
+    film, depth = folder / f"film{frames}.mp4", folder / f"depth{frames}.npz"
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 256, (height // 4 + 1, width // 4 + frames + 1, 3), dtype=np.uint8)
     texture = np.kron(texture, np.ones((4, 4, 1), np.uint8))
@@ -125,6 +170,7 @@ def _make(film: Path, depth: Path, frames: int, width: int, height: int) -> None
             view = np.ascontiguousarray(texture[:height, index : index + width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(view, "rgb24")))
         container.mux(stream.encode(None))
+    return film, depth
 
 
 def _reference(video: Video, piece: Path) -> None:

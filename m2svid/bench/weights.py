@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
 from m2svid.attention import Factorized
+from m2svid.bench.process import measured
 from m2svid.errors import UserError
 from m2svid.model.weights.components import Component, Part, Parts, load, tensor_shapes
 from m2svid.model.weights.opening import Heads, open_weights
@@ -87,8 +84,8 @@ def run(folder: str | None = None, full_size: bool = True) -> dict[str, float | 
         result: dict[str, float | int | str] = {}
 
         def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
-            value, measured = _measured(function, *args)
-            result.update({f"{name}_{key}": round(number, 3) for key, number in measured.items()})
+            value, took = measured(function, *args)
+            result.update({f"{name}_{key}": round(number, 3) for key, number in took.items()})
             return value
 
         result["parameters_millions"] = step("generate", _generate, path / NAME, sizes)
@@ -102,33 +99,6 @@ def run(folder: str | None = None, full_size: bool = True) -> dict[str, float | 
         result["forward_difference"] = float((ours - theirs).abs().max() / theirs.abs().max())
         result["import_memory_ratio"] = round(result["import_own_gb"] / result["reference_load_own_gb"], 3)
     return result
-
-
-def _measured(function: Callable[..., Any], *args: Any) -> tuple[Any, dict[str, float]]:
-    """The function's value, and what it took, in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_watched, function, *args).result()
-
-
-def _watched(function: Callable[..., Any], *args: Any) -> tuple[Any, dict[str, float]]:
-    own = [0.0]
-
-    def watch() -> None:
-        while True:
-            own[0] = max(own[0], _memory_gb("RssAnon"))
-            time.sleep(0.02)
-
-    threading.Thread(target=watch, daemon=True).start()
-    begin = time.perf_counter()
-    value = function(*args)
-    seconds = time.perf_counter() - begin
-    return value, {"seconds": seconds, "gb": _memory_gb("VmHWM"), "own_gb": own[0]}
-
-
-def _memory_gb(entry: str) -> float:
-    """An entry of this process's memory table (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(entry)) * 1024 / 1e9
 
 
 def _generate(path: Path, sizes: dict[Component, dict[str, Any]]) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from m2svid.attention import Disoccluded
 from m2svid.bench.convert import run
+from m2svid.model.backbone import SmallRandom
+from m2svid.model.conditioning import Conditioning
 
 
 def test_every_stage_has_a_speed():
@@ -10,3 +13,14 @@ def test_every_stage_has_a_speed():
     stages = ("read", "depth_from_file", "warp", "fill", "write", "convert", "decode_and_encode")
     assert all(found[f"{stage}_frames_per_s"] > 0 for stage in stages)
     assert (found["frames"], found["width"], found["height"]) == (4, 64, 48)
+
+
+def test_the_model_and_a_longer_film_are_measured_when_asked_for(tmp_path):
+    model = SmallRandom((32,)).build(Conditioning(["left", "warped", "mask"]), Disoccluded())
+    model.save_pretrained(tmp_path / "model")
+    found = run(
+        frames=4, width=64, height=48, long_frames=6, weights=tmp_path / "model", window=3, disparity=4
+    )
+    assert found["refine_frames_per_s"] > 0 and found["refine_peak_gb"] > found["refine_device_gb"] == 0
+    assert found["long_frames"] == 6 and found["convert_peak_gb"] > 0.1
+    assert found["growth_mb"] == round((found["long_convert_peak_gb"] - found["convert_peak_gb"]) * 1e3, 1)
