@@ -94,9 +94,13 @@ class StereoMaker:
 
 def warp_closed(left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
     """The left view (T, 3, H, W) warped to the right eye, black in holes; and the closed holes."""
-    warped, hole = warp(left, disparity)
-    hole = close_hole(hole)
-    return blacken(warped, hole), hole
+    warped, hole = torch.empty_like(left), torch.empty_like(disparity, dtype=torch.bool)
+    # One frame at a time: large temporaries cost more than what is done with them.
+    for place in range(len(left)):
+        frame, open_hole = warp(left[place], disparity[place])
+        hole[place] = close_hole(open_hole)
+        warped[place] = blacken(frame, hole[place])
+    return warped, hole
 
 
 def cross_fade(right: Tensor, before: Tensor, fade: int) -> Tensor:

@@ -23,4 +23,5 @@ def test_the_model_and_a_longer_film_are_measured_when_asked_for(tmp_path):
     )
     assert found["refine_frames_per_s"] > 0 and found["refine_peak_gb"] > found["refine_device_gb"] == 0
     assert found["long_frames"] == 6 and found["convert_peak_gb"] > 0.1
-    assert found["growth_mb"] == round((found["long_convert_peak_gb"] - found["convert_peak_gb"]) * 1e3, 1)
+    difference = (found["long_convert_peak_gb"] - found["convert_peak_gb"]) * 1e3
+    assert abs(found["growth_mb"] - difference) <= 1.01  # both were rounded
