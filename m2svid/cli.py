@@ -44,9 +44,9 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "film": Verb("contact sheet of a converted film", "m2svid.convert.sheet:sheet"),
     },
     "convert": Verb("turn films into stereo films", "m2svid.convert.convert:convert"),
-    "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.stages:depth"),
-    "warp": Verb("second stage: warped right view and holes", "m2svid.convert.stages:warp"),
-    "refine": Verb("third stage: fill and repair the warped view", "m2svid.convert.stages:refine"),
+    "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.stages.depth:depth"),
+    "warp": Verb("second stage: warped right view and holes", "m2svid.convert.stages.warp:warp"),
+    "refine": Verb("third stage: fill and repair the warped view", "m2svid.convert.stages.refine:refine"),
     "weights": {
         "import": Verb("published weights to a folder", "m2svid.model.weights.verbs:import_"),
         "export": Verb("a folder to the published layout", "m2svid.model.weights.verbs:export"),

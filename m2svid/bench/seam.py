@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2svid.convert.read import Video
-from m2svid.convert.shots import survey
 from m2svid.convert.windows import plan
 from m2svid.errors import UserError
+from m2svid.video.read import Video
+from m2svid.video.shots import survey
 
 
 def run(right: Path, reference: Path, window: int = 25, overlap: int = 3) -> dict[str, float | int | str]:

@@ -1,1 +1,1 @@
-"""From a video to a stereo video: reading, depth, warping, refining, writing, resuming."""
+"""From a film to a stereo film: depth, warp, refinement, window by window, resumable."""

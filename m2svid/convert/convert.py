@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from m2svid.convert.layouts import LAYOUTS
 from m2svid.convert.models import load_model, make_conversion, pick_devices
 from m2svid.convert.options import Options
-from m2svid.convert.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
 from m2svid.convert.report import Reporter
 from m2svid.errors import UserError
+from m2svid.video.layouts import LAYOUTS
+from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
 
 
 def convert(input: str, output: Path | None = None, **options: Any) -> None:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.convert.resume import WorkFolder
-from m2svid.convert.shots import Shot
 from m2svid.convert.views import Pixels
-from m2svid.convert.write import save_arrays
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.normalize import bounds, normalize, smooth
+from m2svid.video.shots import Shot
+from m2svid.video.write import save_arrays
 
 FrameReader = Callable[[int, int], list[Pixels]]
 

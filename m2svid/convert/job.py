@@ -15,19 +15,19 @@ import cv2
 import numpy as np
 
 from m2svid.convert.disparity import ShotDepth
-from m2svid.convert.layouts import Layout
-from m2svid.convert.mux import assemble, check_streams, left_out
-from m2svid.convert.planes import Plane
-from m2svid.convert.read import Frame, Video
 from m2svid.convert.report import Reporter
 from m2svid.convert.resume import WorkFolder
-from m2svid.convert.shots import Shot, Survey, survey
-from m2svid.convert.sliding import Sliding
 from m2svid.convert.views import Pixels
 from m2svid.convert.windows import Window, plan
-from m2svid.convert.write import CONTAINERS, Encoding, check_codec, encode, save_arrays
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
+from m2svid.video.layouts import Layout
+from m2svid.video.mux import assemble, check_streams, left_out
+from m2svid.video.planes import Plane
+from m2svid.video.read import Frame, Video
+from m2svid.video.shots import Shot, Survey, survey
+from m2svid.video.sliding import Sliding
+from m2svid.video.write import CONTAINERS, Encoding, check_codec, encode, save_arrays
 
 Pictures = Iterable[list[Plane]]
 

@@ -14,19 +14,19 @@ from av.video.reformatter import ColorRange, Colorspace
 from rich.progress import track
 from torch import Tensor
 
-from m2svid.convert.layouts import LAYOUTS
-from m2svid.convert.mux import assemble
-from m2svid.convert.planes import PixelFormat, Plane, rgb_to_planes
-from m2svid.convert.read import Color
-from m2svid.convert.shots import Survey
-from m2svid.convert.write import Encoding, encode
 from m2svid.data.procedural import ProceduralWorld
 from m2svid.errors import UserError
+from m2svid.video.layouts import LAYOUTS
+from m2svid.video.mux import assemble
+from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
+from m2svid.video.read import Color
+from m2svid.video.shots import Survey
+from m2svid.video.write import Encoding, encode, lossless
 
 WORLD_RATE = 8  # moments a second in which a world counts its time
 _CHUNK = 25  # frames drawn and encoded together
 _CRF = 12
-_BT709, _UNTAGGED = 1, 2  # ITU-T H.273
+_BT709 = 1  # ITU-T H.273
 
 
 def make_film(
@@ -109,8 +109,8 @@ def _color(view: Tensor) -> list[Plane]:
 
 def _encodings(width: int, height: int, rate: Fraction) -> tuple[Encoding, Encoding]:
     bt709 = Color(int(ColorRange.MPEG), _BT709, _BT709, _BT709)
-    untagged = Color(int(ColorRange.JPEG), _UNTAGGED, _UNTAGGED, _UNTAGGED)
-    size = {"width": width, "height": height, "rate": rate, "aspect": Fraction(1)}
-    color = Encoding("h264", PixelFormat("420", 8), color=bt709, crf=_CRF, preset="medium", **size)
-    gray = Encoding("ffv1", PixelFormat("400", 16), color=untagged, crf=None, preset=None, **size)
-    return color, gray
+    size = {"width": width, "height": height, "rate": rate}
+    color = Encoding(
+        "h264", PixelFormat("420", 8), color=bt709, aspect=Fraction(1), crf=_CRF, preset="medium", **size
+    )
+    return color, lossless(PixelFormat("400", 16), **size)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from m2svid.convert.job import Job
 from m2svid.convert.options import Options
 from m2svid.convert.pipeline import Conversion
-from m2svid.convert.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
 from m2svid.convert.refine import BackgroundFill, Refiner
 from m2svid.convert.report import Reporter
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.files import DepthFile
 from m2svid.errors import UserError
+from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
 
 if TYPE_CHECKING:
     from m2svid.model.m2svid import M2SVid
@@ -97,6 +99,12 @@ def make_refiner(
     from m2svid.convert.refine_model import fitted  # takes seconds to import
 
     return fitted(model, device, options, video.info.width, video.info.height, depth)
+
+
+def run_on(devices: str, make_job: Callable[[torch.device], Job]) -> None:
+    """Do a job on the named devices, which share out its shots."""
+    first, *others = map(make_job, pick_devices(devices))
+    first.run(others)
 
 
 def make_conversion(

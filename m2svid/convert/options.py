@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Any, Literal, get_args, get_type_hints
 
 from m2svid.anaglyph import Method
-from m2svid.convert.layouts import LayoutName
 from m2svid.convert.report import Mode
-from m2svid.convert.write import CodecName
 from m2svid.depth.files import Kind
 from m2svid.errors import UserError
+from m2svid.video.layouts import LayoutName
+from m2svid.video.write import CodecName
 
 DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
 

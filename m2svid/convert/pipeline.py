@@ -11,9 +11,7 @@ from typing import Any
 
 from m2svid.convert.disparity import ShotDepth
 from m2svid.convert.job import Job, Pictures, Target
-from m2svid.convert.layouts import LAYOUTS, picture_size, view_size
 from m2svid.convert.options import Options
-from m2svid.convert.read import IMAGE_SUFFIXES, Frame, Video
 from m2svid.convert.refine import Refiner
 from m2svid.convert.report import Reporter
 from m2svid.convert.resume import file_stamp
@@ -21,9 +19,11 @@ from m2svid.convert.stereo import StereoMaker
 from m2svid.convert.views import Composer, Pixels, shift
 from m2svid.convert.vr180 import HalfSphere
 from m2svid.convert.windows import Window
-from m2svid.convert.write import CRF, PRESETS, Encoding, encoder_format
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
+from m2svid.video.layouts import LAYOUTS, picture_size, view_size
+from m2svid.video.read import IMAGE_SUFFIXES, Frame, Video
+from m2svid.video.write import CRF, PRESETS, Encoding, encoder_format
 
 
 class Conversion(Job):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from m2svid.convert.windows import WITHOUT_MODEL
 from m2svid.warping.fill import fill_from_background
 from m2svid.warping.mask import dilate
 
@@ -53,7 +54,7 @@ class Refiner(ABC):
 class BackgroundFill(Refiner):
     """The plain baseline: holes take the colour of the background beside them; nothing else changes."""
 
-    length, overlap = 16, 0
+    length, overlap = WITHOUT_MODEL, 0
     description = "holes filled from the background side (no model)"
 
     def __call__(

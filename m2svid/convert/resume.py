@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from m2svid.convert.write import save_arrays
 from m2svid.errors import UserError
+from m2svid.video.write import save_arrays
 
 Settings = Mapping[str, Any]
 

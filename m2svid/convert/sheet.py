@@ -11,9 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from m2svid.anaglyph import anaglyph
-from m2svid.convert.read import Frame, Video
 from m2svid.convert.views import to_tensor
 from m2svid.errors import UserError
+from m2svid.video.read import Frame, Video
 from m2svid.visualize import contact_sheet, save_png, spread
 
 

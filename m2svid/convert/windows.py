@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from m2svid.convert.shots import Shot
 from m2svid.errors import UserError
+from m2svid.video.shots import Shot
+
+WITHOUT_MODEL = 16  # frames of a window where no model looks at them together
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import numpy as np
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
-from m2svid.convert.planes import to_planes
-from m2svid.convert.read import Frame, Video
-from m2svid.convert.sliding import Sliding
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
+from m2svid.video.planes import to_planes
+from m2svid.video.read import Frame, Video
+from m2svid.video.sliding import Sliding
 
 Kind = Literal["auto", "inverse", "flipped", "metric"]
 

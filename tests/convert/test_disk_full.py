@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from m2svid.convert import mux, write
 from m2svid.convert.convert import convert
 from m2svid.errors import UserError
+from m2svid.video import mux, write
 from tests.convert.films import make_depth, make_film, picture
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

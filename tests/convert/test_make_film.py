@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from m2svid.convert.make_film import make_film
-from m2svid.convert.read import Video
 from m2svid.data.procedural import ProceduralWorld
 from m2svid.depth.files import DepthFile
 from m2svid.errors import UserError
+from m2svid.video.read import Video
 from m2svid.warping.splat import warp
 from tests.convert.films import read_luma, read_rgb, read_times
 

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from m2svid.attention import Disoccluded
 from m2svid.convert.refine import keep_outside, match_color
 from m2svid.convert.refine_model import ModelRefiner
-from m2svid.convert.shots import Shot
 from m2svid.convert.stereo import StereoMaker, cross_fade
 from m2svid.convert.tiles import plan_tiles
 from m2svid.convert.windows import plan
 from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
 from m2svid.model.vae import SVDAutoencoder
+from m2svid.video.shots import Shot
 from m2svid.warping.mask import close_hole
 from tests.model import tiny
 

@@ -8,7 +8,7 @@ import pytest
 
 from m2svid.convert.convert import convert
 from m2svid.convert.sheet import sheet
-from m2svid.convert.stages import warp
+from m2svid.convert.stages.warp import warp
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film, read_rgb
 

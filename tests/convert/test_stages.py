@@ -6,8 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from m2svid.convert import stages
 from m2svid.convert.convert import convert
+from m2svid.convert.stages.depth import depth as estimate
+from m2svid.convert.stages.refine import refine
+from m2svid.convert.stages.warp import warp
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film, read_luma, read_rgb
 
@@ -19,11 +21,11 @@ def test_warp_then_refine_is_convert(tmp_path):
     depth = str(make_depth(tmp_path / "depth.npz", 20, (64, 48)))
     options = {"refine": "none", "codec": "ffv1", "max_disparity": 4.0}
     convert(str(film), tmp_path / "direct.mkv", depth=depth, **options, **QUIET)
-    stages.warp(film, tmp_path / "stage", depth=depth, max_disparity=4.0, **QUIET)
+    warp(film, tmp_path / "stage", depth=depth, max_disparity=4.0, **QUIET)
     warped, hole = tmp_path / "stage" / "warped.mkv", tmp_path / "stage" / "hole.mkv"
     assert set(np.unique(read_luma(hole))) == {0, 255}
     assert read_rgb(warped)[read_luma(hole) > 0].max() <= 1
-    stages.refine(film, warped, hole, tmp_path / "staged.mkv", **options, **QUIET)
+    refine(film, warped, hole, tmp_path / "staged.mkv", **options, **QUIET)
     direct, staged = read_luma(tmp_path / "direct.mkv").astype(int), read_luma(tmp_path / "staged.mkv")
     assert np.abs(direct - staged).max() <= 1
     with av.open(str(tmp_path / "staged.mkv")) as container:
@@ -33,7 +35,7 @@ def test_warp_then_refine_is_convert(tmp_path):
 def test_depth_is_a_16_bit_video_that_converts_alike(tmp_path):
     film = make_film(tmp_path / "film.mp4", 9)
     given = str(make_depth(tmp_path / "depth.npz", 9))
-    stages.depth(film, tmp_path / "depth.mkv", depth=given, **QUIET)
+    estimate(film, tmp_path / "depth.mkv", depth=given, **QUIET)
     assert read_luma(tmp_path / "depth.mkv").shape == (9, 24, 32)
     assert read_luma(tmp_path / "depth.mkv").max() == 65535
     options = {"refine": "none", "codec": "ffv1", "max_disparity": 4.0, **QUIET}
@@ -45,7 +47,7 @@ def test_depth_is_a_16_bit_video_that_converts_alike(tmp_path):
 def test_depth_can_be_looked_at(tmp_path):
     film = make_film(tmp_path / "film.mp4", 3)
     given = str(make_depth(tmp_path / "depth.npz", 3, (33, 25)))
-    stages.depth(film, tmp_path / "out.mkv", depth=given, preview=True, **QUIET)
+    estimate(film, tmp_path / "out.mkv", depth=given, preview=True, **QUIET)
     assert read_luma(tmp_path / "out.mkv").shape == (3, 25, 33)
     seen = read_rgb(tmp_path / "out_preview.mp4").astype(int)
     assert seen.shape == (3, 26, 34, 3)
@@ -57,4 +59,4 @@ def test_views_of_another_size_are_refused(tmp_path):
     film = make_film(tmp_path / "film.mp4", 2)
     small = make_film(tmp_path / "small.mp4", 2, size=(32, 32))
     with pytest.raises(UserError, match=r"--warped .* is 32×32, the film 64×48"):
-        stages.refine(film, small, small, tmp_path / "out.mkv", refine="none", **QUIET)
+        refine(film, small, small, tmp_path / "out.mkv", refine="none", **QUIET)

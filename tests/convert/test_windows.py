@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from m2svid.convert.shots import Shot
 from m2svid.convert.windows import plan
 from m2svid.errors import UserError
+from m2svid.video.shots import Shot
 
 
 def shots(*lengths: int) -> list[Shot]:

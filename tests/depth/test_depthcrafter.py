@@ -17,13 +17,13 @@ from m2svid.convert.footprint import measure
 from m2svid.convert.memory import Fit
 from m2svid.convert.models import open_depth
 from m2svid.convert.options import Options
-from m2svid.convert.read import Video
 from m2svid.convert.refine_model import ModelRefiner
 from m2svid.convert.resume import WorkFolder
-from m2svid.convert.shots import Shot
 from m2svid.depth.depthcrafter import DepthCrafter, cross_fade
 from m2svid.errors import UserError
 from m2svid.model.sampler import Sampler
+from m2svid.video.read import Video
+from m2svid.video.shots import Shot
 from tests.convert.films import make_film, picture, read_rgb
 from tests.model import tiny
 

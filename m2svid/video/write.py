@@ -18,9 +18,9 @@ import numpy as np
 from av.codec.context import Flags
 
 from m2svid import x264
-from m2svid.convert.planes import PixelFormat, Plane, from_planes
-from m2svid.convert.read import Color
 from m2svid.errors import UserError
+from m2svid.video.planes import PixelFormat, Plane, from_planes
+from m2svid.video.read import UNTAGGED, Color
 
 CodecName = Literal["h264", "h265", "av1", "prores", "ffv1"]
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
@@ -99,6 +99,18 @@ class Encoding:
         )
         if self.codec == "h265":
             target.codec_tag = "hvc1"
+
+
+def lossless(
+    pixel_format: PixelFormat,
+    width: int,
+    height: int,
+    rate: Fraction,
+    aspect: Fraction = Fraction(1),
+    color: Color = UNTAGGED,
+) -> Encoding:
+    """FFV1, for results that other programs are to go on with; arguments as of `Encoding`."""
+    return Encoding("ffv1", pixel_format, width, height, rate, color, aspect, crf=None, preset=None)
 
 
 def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> PixelFormat:

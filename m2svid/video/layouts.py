@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from m2svid.convert.planes import PixelFormat, Plane, from_planes, pad_to, to_planes
+from m2svid.video.planes import PixelFormat, Plane, from_planes, pad_to, to_planes
 
 LayoutName = Literal["sbs", "sbs-half", "tb", "tb-half", "anaglyph", "right", "pair", "vr180"]
 

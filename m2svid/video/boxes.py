@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from m2svid.convert.layouts import Layout
+from m2svid.video.layouts import Layout
 
 _MODES = {"top_bottom": 1, "left_right": 2}
 _STSD, _ENTRY = 8, 78  # bytes before the children of a sample description and of a visual sample entry

@@ -17,8 +17,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from m2svid.convert.planes import QUALITY, PixelFormat, Plane, from_planes, to_planes
 from m2svid.errors import UserError
+from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, to_planes
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,9 @@ class Color:
     primaries: int
     transfer: int
     matrix: int
+
+
+UNTAGGED = Color(int(ColorRange.JPEG), 2, 2, 2)  # samples that are no colours: full range
 
 
 @dataclass(frozen=True)

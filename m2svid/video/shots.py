@@ -10,8 +10,8 @@ from itertools import pairwise
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from m2svid.convert.read import Video
 from m2svid.errors import UserError
+from m2svid.video.read import Video
 
 log = logging.getLogger(__name__)
 

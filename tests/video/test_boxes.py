@@ -15,11 +15,11 @@ import av
 import pytest
 from av.sidedata.sidedata import Type
 
-from m2svid.convert import boxes, mux
-from m2svid.convert.boxes import add_stereo_boxes
 from m2svid.convert.convert import convert
-from m2svid.convert.layouts import LAYOUTS
 from m2svid.errors import UserError
+from m2svid.video import boxes, mux
+from m2svid.video.boxes import add_stereo_boxes
+from m2svid.video.layouts import LAYOUTS
 from tests.convert.films import make_depth, make_film
 
 SIDE_BY_SIDE, TOP_BOTTOM = 1, 2  # FFmpeg's AVStereo3DType

@@ -11,13 +11,13 @@ from pathlib import Path
 import av
 from av.container import Flags, InputContainer, OutputContainer
 
-from m2svid.convert import ebml
-from m2svid.convert.boxes import add_stereo_boxes
-from m2svid.convert.layouts import Layout
-from m2svid.convert.read import Video, is_cover
-from m2svid.convert.shots import Survey
-from m2svid.convert.write import ENCODERS, Encoding, read_piece
 from m2svid.errors import UserError
+from m2svid.video import ebml
+from m2svid.video.boxes import add_stereo_boxes
+from m2svid.video.layouts import Layout
+from m2svid.video.read import Video, is_cover
+from m2svid.video.shots import Survey
+from m2svid.video.write import ENCODERS, Encoding, read_piece
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from m2svid.convert.boxes import HALF_SPHERE, Box, only
-from m2svid.convert.layouts import Layout
+from m2svid.video.boxes import HALF_SPHERE, Box, only
+from m2svid.video.layouts import Layout
 
 _SEGMENT, _TRACKS, _TRACK = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
 _NAME, _VIDEO, _CRC, _VOID = b"\x53\x6e", b"\xe0", b"\xbf", b"\xec"

@@ -1,0 +1,123 @@
+"""Film -> its depth as a gray video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from m2svid.convert.disparity import ShotDepth
+from m2svid.convert.job import Job, Pictures, Target
+from m2svid.convert.models import open_depth, run_on
+from m2svid.convert.options import DEFAULT_DEPTH, Options
+from m2svid.convert.pipeline import make_encoding, stamped
+from m2svid.convert.report import Mode, Reporter
+from m2svid.convert.views import Composer, Pixels, to_pixels
+from m2svid.convert.windows import WITHOUT_MODEL, Window
+from m2svid.depth.base import DepthEstimator
+from m2svid.depth.files import Kind
+from m2svid.video.layouts import LAYOUTS
+from m2svid.video.planes import PixelFormat
+from m2svid.video.read import Frame, Video
+from m2svid.video.write import lossless
+from m2svid.visualize import colorize
+
+
+def depth(
+    input: Path,
+    output: Path | None = None,
+    depth: str = DEFAULT_DEPTH,
+    depth_backbone: str | None = None,
+    depth_kind: Kind = "auto",
+    vram: str = "auto",
+    devices: str = "auto",
+    cuts: bool = True,
+    preview: bool = False,
+    restart: bool = False,
+    progress: Mode = "bar",
+) -> None:
+    """Write the depth of a film as a 16-bit gray video, which `--depth` of the other verbs takes.
+
+    Args:
+        input: the film.
+        output: lossless video (.mkv), inverse depth: white is near; every shot normalised. If not given, the
+            film's name with `_depth`.
+        depth: depth model of transformers (local folder or hub id), DepthCrafter, or a depth file to be
+            normalised.
+        depth_backbone: see `convert`.
+        depth_kind: what a depth file holds, see `convert`.
+        vram: memory that a depth model may take, for instance 8G, see `convert`.
+        devices: where the model runs; shots are shared out among several.
+        cuts: find shots; False normalises the film as one.
+        preview: also write a film in colours to look at, the output's name with `_preview.mp4`: red is near.
+        restart: make an output again that exists, or was begun with other settings.
+        progress: "bar", "quiet" or "json".
+
+    Raises:
+        UserError: a mistake.
+    """
+    options = Options(
+        refine="none",
+        depth=depth,
+        depth_backbone=depth_backbone,
+        depth_kind=depth_kind,
+        depth_range="shot",
+        vram=vram,
+        devices=devices,
+        cuts=cuts,
+        restart=restart,
+        progress=progress,
+        layout="right",
+        bits=8,
+    )
+    report, video = Reporter(options.progress), Video(input)
+    output = output or input.with_name(f"{input.stem}_depth.mkv")
+
+    def make_job(device: torch.device) -> Job:
+        return DepthJob(video, output, options, open_depth(options, device, video), report, preview)
+
+    run_on(options.devices, make_job)
+
+
+class DepthJob(Job):
+    """A film's depth as a gray video."""
+
+    length, overlap = WITHOUT_MODEL, 0
+
+    def __init__(
+        self,
+        video: Video,
+        output: Path,
+        options: Options,
+        depth: DepthEstimator,
+        report: Reporter,
+        preview: bool = False,
+    ) -> None:
+        film = next(video.frames()).rgb()
+        first = depth([film], 0) if depth.size is None else None
+        height, width = depth.size or first.shape[1:]
+        gray = lossless(PixelFormat("400", 16), width, height, video.info.rate, video.info.aspect)
+        targets = {"depth": Target(output, gray, LAYOUTS["right"])}
+        if preview:
+            encoding = make_encoding(video, options, (width, height))
+            targets["preview"] = Target(
+                output.with_name(f"{output.stem}_preview.mp4"), encoding, LAYOUTS["right"]
+            )
+            self._composer = Composer(LAYOUTS["right"], encoding.pixel_format, video.info, options.anaglyph)
+        settings = stamped(options, video) | {"preview": preview}
+        super().__init__(video, targets, settings, depth, options.cuts, options.restart, False, report)
+
+    def describe(self) -> list[str]:
+        return []
+
+    def make(
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
+    ) -> tuple[dict[str, Pictures], None]:
+        assert depth is not None  # given to `__init__`
+        maps = depth.get(window.start, window.stop, [frame.rgb() for frame in frames])
+        results: dict[str, Pictures] = {"depth": ([np.round(each * 65535).astype("<u2")] for each in maps)}
+        if "preview" in self.targets:
+            colored = colorize(torch.from_numpy(maps)[:, None], 0, 1, "turbo")
+            results["preview"] = self._composer.right(to_pixels(colored, 8))
+        return results, None
