@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
+import OpenEXR
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
@@ -237,10 +238,10 @@ class PictureReader(Reader):
             yield self._read(file).astype(np.float32)
 
     def _read(self, file: Path) -> np.ndarray:
-        try:
+        if file.suffix.lower() == ".exr":
+            picture = _read_exr(file)
+        else:
             picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error as error:
-            raise UserError(f"{file} can't be read by this OpenCV: {error.err}") from error
         if picture is None:
             raise UserError(
                 f"{file} is not a picture that OpenCV can read; save the depth as npz, PNG or video"
@@ -250,3 +251,19 @@ class PictureReader(Reader):
                 raise UserError(f"{file} is coloured: depth must be gray, not drawn in a colour map")
             picture = picture[..., 0]
         return picture
+
+
+def _read_exr(file: Path) -> np.ndarray:
+    """(h, w), or (h, w, 3) where depth is stored as colours: the only layer, or the one of depth."""
+    try:
+        with OpenEXR.File(str(file)) as image:
+            layers = {name: channel.pixels for name, channel in image.channels().items()}
+    except RuntimeError as error:
+        raise UserError(f"{file} is not an EXR that can be read: {error}") from error
+    depth = [name for name in layers if name.rpartition(".")[2].lower() in ("z", "depth")]
+    chosen = depth if len(layers) > 1 else list(layers)
+    if len(chosen) != 1:
+        raise UserError(
+            f"{file} has the layers {', '.join(layers)}: depth must be the only one, or named Z or depth"
+        )
+    return layers[chosen[0]]

@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+import OpenEXR
 import pytest
 
 from m2svid.depth.files import DepthFile
@@ -76,16 +77,36 @@ def test_gray_video_stored_as_limited_range_yuv(tmp_path, truth):
     np.testing.assert_allclose(DepthFile(tmp_path / "d.mp4")(FRAMES, 0), truth, atol=0.01)
 
 
-def test_exr_is_read_or_refused_clearly(tmp_path, truth):
-    folder = tmp_path / "exr"
-    try:
-        save_pictures(folder, truth, ".exr", np.float32)
-    except cv2.error:
-        (folder / "0000.exr").write_bytes(b"\x76\x2f\x31\x01 something")
-        with pytest.raises(UserError, match=r"0000\.exr"):
-            DepthFile(folder)
-        return
-    np.testing.assert_allclose(DepthFile(folder)(FRAMES, 0), truth, atol=1e-6)
+def save_exr(folder, truth, layers):
+    folder.mkdir()
+    for index, depth in enumerate(truth):
+        channels = {name: make(depth) for name, make in layers.items()}
+        OpenEXR.File({}, channels).write(str(folder / f"{index:04d}.exr"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {"Y": lambda depth: depth},
+        {"RGB": lambda depth: np.repeat(depth[..., None], 3, -1)},
+        {"RGB": lambda depth: np.ones((H, W, 3), np.float16), "ViewLayer.Z": lambda depth: depth},
+    ],
+)
+def test_exr_with_one_layer_or_one_of_depth(tmp_path, truth, layers):
+    depth = DepthFile(save_exr(tmp_path / "exr", 40 * truth - 3, layers))
+    assert (depth.num_frames, depth.size, depth.relative) == (T, (H, W), True)
+    np.testing.assert_allclose(depth(FRAMES, 0), 40 * truth - 3, rtol=1e-6)
+
+
+def test_exr_that_does_not_tell_its_depth_is_refused(tmp_path, truth):
+    same = dict.fromkeys(("left", "right"), lambda depth: depth)
+    with pytest.raises(UserError, match=r"0000\.exr has the layers left, right: depth must be"):
+        DepthFile(save_exr(tmp_path / "exr", truth, same))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0000.exr").write_bytes(b"\x76\x2f\x31\x01 something")
+    with pytest.raises(UserError, match=r"0000\.exr is not an EXR that can be read"):
+        DepthFile(tmp_path / "bad")
 
 
 def test_polarity_is_detected_declared_and_said(tmp_path, truth):
