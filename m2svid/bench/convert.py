@@ -44,7 +44,7 @@ def run(
     window: int = WINDOW,
     tile: int = 0,
     device: str = "cpu",
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
 ) -> dict[str, float | int | str]:
     """Frames per second of the whole path without a model, decoding and encoding included, and of its stages.
 
@@ -106,7 +106,8 @@ def _refine(
     """Seconds for one window, and GB on the device where that is a GPU."""
     options = Options(depth=str(depth), max_disparity=float(disparity), **model)
     video = Video(film)
-    refiner = make_refiner(options, load_model(options), torch.device(device), video)
+    place = torch.device(device)
+    refiner = make_refiner(options, load_model(options, place), place, video)
     rgb = [frame.rgb() for frame in islice(video.frames(), options.window)]
     left = to_tensor(rgb)
     maps = to_disparity(DepthFile(depth, "inverse")(rgb, 0), *left.shape[-2:], disparity)

@@ -32,7 +32,7 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
     if several and output is not None and output.suffix:
         raise UserError(f"-o {output} names one file, but there are {len(films)} films: name a folder")
     devices = pick_devices(chosen.devices)
-    models = [load_model(chosen) for _ in devices]
+    models = [load_model(chosen, device) for device in devices]
     failed = []
     for film in films:
         target = output_name(film, output, chosen, several)

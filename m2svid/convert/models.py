@@ -42,6 +42,13 @@ def pick_devices(names: str) -> list[torch.device]:
     return devices
 
 
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The named one; "auto" is what a device is quick with."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)
+
+
 def open_depth(options: Options, device: torch.device, video: Video) -> DepthEstimator:
     """The depth file, or the model of that name, for a film."""
     given = options.depth
@@ -54,7 +61,7 @@ def open_depth(options: Options, device: torch.device, video: Video) -> DepthEst
             given,
             options.depth_backbone,
             device,
-            getattr(torch, options.dtype),
+            pick_dtype(options.dtype, device),
             options.seed,
             budget=available(options.vram, device),
             size=(video.info.height, video.info.width),
@@ -77,13 +84,14 @@ def _is_video_model(path: Path) -> bool:
     return unet or (path / "model_index.json").exists()
 
 
-def load_model(options: Options) -> M2SVid | None:
-    """The model that repairs the warped views, on the CPU; None where there is to be none."""
+def load_model(options: Options, device: torch.device) -> M2SVid | None:
+    """The model that will repair the warped views on a device, still on the CPU; None where it is not asked
+    for."""
     if options.refine == "none":
         return None
     from m2svid.model.m2svid import M2SVid  # takes seconds to import
 
-    return M2SVid.from_pretrained(options.weights, dtype=getattr(torch, options.dtype)).eval()
+    return M2SVid.from_pretrained(options.weights, dtype=pick_dtype(options.dtype, device)).eval()
 
 
 def make_refiner(

@@ -43,7 +43,8 @@ class Options:
             device are chosen to fit an estimate; those that are given stay as they are.
         window: frames that the model refines together; what the model was made for if not given and there is
             memory for it.
-        overlap: frames that a window takes from the one before; the model's own if not given.
+        overlap: frames that neighbouring windows share; the later one knows the first half as the earlier one
+            made it, the rest is cross-faded. The model's own if not given.
         tile: side of the squares into which large frames are cut, px; 0 = whole frames, which is taken if not
             given and there is memory for it.
         tile_overlap: px that neighbouring tiles share.
@@ -58,7 +59,8 @@ class Options:
         blend: "full" takes the model's whole view, "holes" only what it puts into holes.
         match_color: give the right view the colours of the left one.
         devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
-        dtype: numbers that the model calculates with.
+        dtype: numbers that the model and DepthCrafter calculate with; auto = float16 on a GPU, float32
+            elsewhere.
         layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
             vr180: side by side as half spheres, for which the left view is resampled too.
         fov: horizontal angle of the film's camera in degrees, for vr180; a phone has about 65.
@@ -97,7 +99,7 @@ class Options:
     blend: Literal["full", "holes"] = "full"
     match_color: bool = False
     devices: str = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     layout: LayoutName = "sbs"
     fov: float | None = None
     anaglyph: Method = "dubois"

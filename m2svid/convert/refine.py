@@ -31,7 +31,7 @@ class Refiner(ABC):
     length: int
     overlap: int
     description: str
-    settings: Mapping[str, int] = MappingProxyType({})
+    settings: Mapping[str, int | str] = MappingProxyType({})
 
     @abstractmethod
     def __call__(

@@ -35,7 +35,7 @@ class ModelRefiner(Refiner):
         tile: height and width of a tile, px; 0 = the whole frame at once.
         tile_overlap: px that neighbouring tiles share.
         window: frames of a window.
-        overlap: frames that a window knows from the one before.
+        overlap: frames that neighbouring windows share.
         decode_chunk: frames decoded at a time; None = the window, which is exact.
         decode_tile: side of the tiles that are decoded, px; 0 = whole frames, which is exact.
         offload: keep only the network in use on the device.
@@ -75,13 +75,15 @@ class ModelRefiner(Refiner):
         self._tile, self._tile_overlap = tile, tile_overlap
         self._decode_chunk, self._decode_tile = decode_chunk or self.length, decode_tile
         self._seed = seed
+        numbers = str(model.unet.dtype).removeprefix("torch.")
         size = f"tiles of {tile} px sharing {tile_overlap}" if tile else "whole frames"
         decoding = describe_decoding(Fit(self.length, tile, self._decode_chunk, decode_tile, offload))
         self.description = (
-            f"model on {self._device}, windows of {self.length} frames sharing {self.overlap}, {size}, "
-            f"{decoding}"
+            f"model on {self._device} in {numbers}, windows of {self.length} frames sharing {self.overlap}, "
+            f"{size}, {decoding}"
         )
         self.settings = {
+            "dtype": numbers,
             "window": self.length,
             "overlap": self.overlap,
             "tile": tile,

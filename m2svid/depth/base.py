@@ -45,7 +45,7 @@ class DepthEstimator(ABC):
     steady: bool = False
     resident: int = 0
     alone: bool = False
-    settings: Mapping[str, int] = MappingProxyType({})
+    settings: Mapping[str, int | str] = MappingProxyType({})
     name: str
     description: str
 

@@ -89,14 +89,16 @@ class DepthCrafter(DepthEstimator):
             )
         self._decode_chunk = way.decode_chunk
         self._whole = () if way.offload else (self._model,)  # what is on the device during a call
+        numbers = str(self._model.unet.dtype).removeprefix("torch.")
         self.settings = {
+            "depth_dtype": numbers,
             "depth_window": way.window,
             "depth_overlap": self.overlap,
             "depth_decode_chunk": way.decode_chunk,
         }
         self.name = str(model)
         self.description = (
-            f"{model} (DepthCrafter on {self._device}), windows of {way.window} frames sharing "
+            f"{model} (DepthCrafter on {self._device} in {numbers}), windows of {way.window} frames sharing "
             f"{self.overlap}, {describe_decoding(way)}, normalised per shot"
         )
 

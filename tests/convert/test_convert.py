@@ -22,7 +22,7 @@ def run(film: Path, output: Path, frames: int, size: tuple[int, int] = (32, 24),
     return output
 
 
-@pytest.mark.parametrize("frames", [1, 2, 7, 24, 25, 26, 51])
+@pytest.mark.parametrize("frames", [1, 2, 7, 24, 25, 26, 51, 1000])
 def test_frames_and_times_in_are_frames_and_times_out(tmp_path, frames):
     film = make_film(tmp_path / "film.mp4", frames, rate=Fraction(24000, 1001))
     output = run(film, tmp_path / "out.mp4", frames)

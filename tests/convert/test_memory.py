@@ -16,6 +16,7 @@ from m2svid.convert import footprint
 from m2svid.convert.convert import convert
 from m2svid.convert.footprint import Footprint
 from m2svid.convert.memory import Fit, fit, parse_bytes
+from m2svid.convert.models import pick_dtype
 from m2svid.convert.options import Options
 from m2svid.convert.refine_model import ModelRefiner
 from m2svid.convert.resume import WorkFolder
@@ -211,6 +212,12 @@ def test_choice_is_printed_and_kept(tmp_path, capsys, monkeypatch):
     convert(str(film), tmp_path / "out.mp4", vram=f"{need / 1e6:.6f}M", **options)
     assert "windows of 8 frames" in capsys.readouterr().err
     assert [kept[0][name] for name in ("window", "tile", "decode_chunk", "decode_tile")] == [8, 0, 8, 0]
-    assert "vram" not in kept[0]
+    assert "vram" not in kept[0] and kept[0]["dtype"] == "float32"
     with pytest.raises(UserError, match=r"--vram 0\.1G"):
         convert(str(film), tmp_path / "two.mp4", vram="0.1G", **options)
+
+
+def test_auto_is_float16_on_a_gpu_and_float32_elsewhere():
+    assert pick_dtype("auto", torch.device("cuda", 0)) is torch.float16
+    assert pick_dtype("auto", torch.device("cpu")) is torch.float32
+    assert pick_dtype("bfloat16", torch.device("cuda")) is torch.bfloat16

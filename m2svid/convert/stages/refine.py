@@ -44,7 +44,7 @@ def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **
     output = output_name(input, output, chosen, several=False)
 
     def make_job(device: torch.device) -> Job:
-        refiner = make_refiner(chosen, load_model(chosen), device, video)
+        refiner = make_refiner(chosen, load_model(chosen, device), device, video)
         return Refinement(video, Video(warped), Video(hole), output, chosen, refiner, report)
 
     run_on(chosen.devices, make_job)
