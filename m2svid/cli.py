@@ -82,7 +82,7 @@ def spelled_out(words: Sequence[str]) -> list[str]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one verb; a user's mistake ends in one sentence and exit status 2."""
+    """Run one verb; a user's mistake ends in one sentence and exit status 2, an interruption in 130."""
     words = list(sys.argv[1:] if args is None else args)
     handler = RichHandler(console=Console(stderr=True), show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", datefmt="[%X]", handlers=[handler])
@@ -95,6 +95,9 @@ def main(args: Sequence[str] | None = None) -> None:
             f"m2svid: {sentence(error)}", markup=False, highlight=False, soft_wrap=True
         )
         sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("m2svid: interrupted")
+        sys.exit(130)  # as shells have it
 
 
 def sentence(error: UserError) -> str:

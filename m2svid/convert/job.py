@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -123,9 +123,14 @@ class Job(ABC):
             windows = plan(film.shots, self.length, self.overlap)
             self._tell(film, windows)
             done = sum(w.emit_stop - w.emit_start for w in windows if self._is_done(work, w))
-            with self.report.stage("frames", len(film.times), done):
-                groups = [list(group) for _, group in groupby(windows, key=lambda window: window.shot)]
-                self._share([self, *helpers], film, groups, work)
+            groups = [list(group) for _, group in groupby(windows, key=lambda window: window.shot)]
+            try:
+                with self.report.stage("frames", len(film.times), done):
+                    self._share([self, *helpers], film, groups, work)
+            except KeyboardInterrupt:
+                kept = f"{work.path} keeps what is done: the same command continues it"
+                self.report.say("interrupted", kept, folder=str(work.path))
+                raise
             self._join(film, windows, work)
             work.remove()
 
@@ -143,14 +148,15 @@ class Job(ABC):
                     group = waiting.popleft()
                 except IndexError:
                     return
-                try:
-                    worker._do_shot(film, film.shots[group[0].shot], group, work)
-                except BaseException:
-                    waiting.clear()  # the others finish their shot and stop
-                    raise
+                worker._do_shot(film, film.shots[group[0].shot], group, work)
 
         with ThreadPoolExecutor(len(workers)) as pool:
-            for result in [pool.submit(work_on, worker) for worker in workers]:
+            results = [pool.submit(work_on, worker) for worker in workers]
+            try:
+                wait(results, return_when=FIRST_EXCEPTION)
+            finally:
+                waiting.clear()  # where one has failed, the others finish their shot and stop
+            for result in results:
                 result.result()
 
     def _check(self, target: Target) -> None:

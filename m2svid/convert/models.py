@@ -54,8 +54,8 @@ def open_depth(options: Options, device: torch.device, video: Video) -> DepthEst
     given = options.depth
     path = Path(given)
     if given == DEPTHCRAFTER or _is_video_model(path):
-        from m2svid.convert.memory import available
         from m2svid.depth.depthcrafter import DepthCrafter  # takes seconds to import
+        from m2svid.model.memory import available
 
         return DepthCrafter(
             given,

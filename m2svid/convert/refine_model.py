@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from m2svid.batch import StereoBatch
-from m2svid.convert.footprint import measure
-from m2svid.convert.memory import Fit, available, describe_decoding, fit, lent
 from m2svid.convert.options import Options
 from m2svid.convert.refine import Refiner, unit
 from m2svid.convert.tiles import Tile, blend, plan_tiles
 from m2svid.depth.base import DepthEstimator
 from m2svid.model.conditioning import Condition
+from m2svid.model.footprint import measure
 from m2svid.model.m2svid import M2SVid
+from m2svid.model.memory import Fit, available, describe_decoding, fit, lent
 from m2svid.model.vae import SVDAutoencoder
 
 

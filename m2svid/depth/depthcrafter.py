@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.batch import StereoBatch
-from m2svid.convert.footprint import measure
-from m2svid.convert.memory import Fit, describe_decoding, fit, lent
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
+from m2svid.model.footprint import measure
 from m2svid.model.m2svid import M2SVid
+from m2svid.model.memory import Fit, describe_decoding, fit, lent
 from m2svid.model.neighbours import DepthCrafterConditioning
 from m2svid.model.vae import SVDAutoencoder
 

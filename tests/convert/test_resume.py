@@ -56,6 +56,23 @@ def test_killed_run_continues_to_the_identical_file(tmp_path):
     assert not pieces.exists()
 
 
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    film = make_film(tmp_path / "film.mkv", 60, size=(160, 120))
+    depth = make_depth(tmp_path / "depth.npz", 60)
+    command = [sys.executable, "-m", "m2svid", "convert", str(film), "-o", str(tmp_path / "out.mp4")]
+    options = ["--refine", "none", "--depth", str(depth)]
+    process = subprocess.Popen(command + options, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    pieces = tmp_path / "out.mp4.work" / "film"
+    while not list(pieces.glob("*.npz")):
+        assert process.poll() is None, "the run ended before it could be interrupted"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 130
+    assert "out.mp4.work keeps what is done: the same command continues it" in told.replace("\n", "")
+    assert "Traceback" not in told and not (tmp_path / "out.mp4").exists()
+
+
 def test_finished_windows_are_not_made_again(tmp_path, monkeypatch):
     film = make_film(tmp_path / "film.mp4", 40)
     options = {"depth": str(make_depth(tmp_path / "depth.npz", 40)), "refine": "none", "progress": "quiet"}

@@ -12,19 +12,19 @@ import torch
 from torch import nn
 
 from m2svid.attention import Disoccluded
-from m2svid.convert import footprint
 from m2svid.convert.convert import convert
-from m2svid.convert.footprint import Footprint
-from m2svid.convert.memory import Fit, fit, parse_bytes
 from m2svid.convert.models import pick_dtype
 from m2svid.convert.options import Options
 from m2svid.convert.refine_model import ModelRefiner
 from m2svid.convert.resume import WorkFolder
 from m2svid.errors import UserError
+from m2svid.model import footprint
 from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
+from m2svid.model.footprint import Footprint
 from m2svid.model.image_encoder import ImageEncoder
 from m2svid.model.m2svid import M2SVid
+from m2svid.model.memory import Fit, fit, parse_bytes
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SVDAutoencoder
 from tests.convert.films import make_depth, make_film

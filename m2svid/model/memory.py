@@ -16,8 +16,8 @@ from itertools import product
 import torch
 from torch import nn
 
-from m2svid.convert.footprint import Footprint
 from m2svid.errors import UserError
+from m2svid.model.footprint import Footprint
 
 OVERHEAD = int(0.6e9)  # bytes: the GPU's context and libraries
 MARGIN = 1.15  # for workspaces of convolutions and memory that is free but in pieces
