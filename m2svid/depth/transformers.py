@@ -5,21 +5,17 @@ Shapes: T frames, H W pixels, h w of the depth maps.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import is_offline_mode
 from numpy.typing import NDArray
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
-
-log = logging.getLogger(__name__)
+from m2svid.model.weights.files import resolve
 
 # Models whose output is distance; all others give inverse depth up to scale and shift.
 _METRIC = ("metric", "zoedepth", "depth_pro", "glpn")
@@ -42,7 +38,11 @@ class TransformersDepth(DepthEstimator):
 
     def __init__(self, model: str, device: torch.device | str = "cpu", batch_size: int = 4) -> None:
         try:
-            self._processor, network = _load(model)
+            folder = resolve(model)
+            self._processor = AutoImageProcessor.from_pretrained(folder)
+            network = AutoModelForDepthEstimation.from_pretrained(folder)
+        except UserError as error:
+            raise UserError(f"--depth {str(error)[:-1]}, or a depth file") from error
         except (OSError, ValueError) as error:
             raise UserError(
                 f"--depth {model} is neither a depth file nor a depth model that can be loaded "
@@ -78,20 +78,3 @@ class TransformersDepth(DepthEstimator):
         if declared is not None:
             return declared == "metric"
         return any(word in f"{config.model_type} {Path(model).name}".lower() for word in _METRIC)
-
-
-def _load(model: str) -> tuple[Any, Any]:
-    """Image processor and network: those on this machine, else from the hub."""
-
-    def load(local: bool) -> tuple[Any, Any]:
-        classes = (AutoImageProcessor, AutoModelForDepthEstimation)
-        processor, network = (one.from_pretrained(model, local_files_only=local) for one in classes)
-        return processor, network
-
-    try:
-        return load(local=True)
-    except (OSError, ValueError):
-        if Path(model).exists() or is_offline_mode():
-            raise
-    log.info("--depth %s is not on this machine: downloading it from the Hugging Face hub", model)
-    return load(local=False)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
 from m2svid.convert.convert import convert
-from m2svid.depth import transformers
 from m2svid.depth.transformers import TransformersDepth
 from m2svid.errors import UserError
+from m2svid.model.weights import files
 from tests.convert.films import make_film, read_rgb
 
 
@@ -63,21 +61,15 @@ def test_converts_a_film(folder, tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch, folder):
-    """A hub that has the small model under every name; none is on this machine. Says what was loaded."""
-    loaded = []
-    for kind in ("AutoImageProcessor", "AutoModelForDepthEstimation"):
-        real = getattr(transformers, kind).from_pretrained
+    """A hub that has the small model under every name; says what was asked for."""
+    asked = []
 
-        def load(name, local_files_only, real=real):
-            if Path(name).exists():
-                return real(name)
-            loaded.append((name, local_files_only))
-            if local_files_only:
-                raise OSError("not here")
-            return real(str(folder))
+    def download(name, **_):
+        asked.append(name)
+        return str(folder)
 
-        monkeypatch.setattr(transformers, kind, SimpleNamespace(from_pretrained=load))
-    return loaded
+    monkeypatch.setattr(files, "snapshot_download", download)
+    return asked
 
 
 def test_small_depth_anything_is_the_default_and_its_download_is_told(hub, tmp_path, caplog):
@@ -85,8 +77,8 @@ def test_small_depth_anything_is_the_default_and_its_download_is_told(hub, tmp_p
     with caplog.at_level("INFO", "m2svid"):
         convert(str(film), tmp_path / "out.mp4", refine="none", progress="quiet")
     assert (tmp_path / "out.mp4").exists()
-    assert hub[-1] == ("depth-anything/Depth-Anything-V2-Small-hf", False)
-    assert "Depth-Anything-V2-Small-hf is not on this machine: downloading it" in caplog.text
+    assert hub == ["depth-anything/Depth-Anything-V2-Small-hf"]
+    assert "Depth-Anything-V2-Small-hf: from the Hugging Face hub; what is not on this machine" in caplog.text
 
 
 def test_what_is_here_is_not_looked_for_elsewhere(hub, folder, caplog):
@@ -94,8 +86,15 @@ def test_what_is_here_is_not_looked_for_elsewhere(hub, folder, caplog):
     assert not hub and not caplog.text
 
 
-def test_missing_model_is_named_and_nothing_is_fetched_offline(hub, monkeypatch):
-    monkeypatch.setattr(transformers, "is_offline_mode", lambda: True)
-    with pytest.raises(UserError, match="--depth nobody/no-such-model is neither"):
+def test_missing_model_is_named(monkeypatch):
+    def offline(name, **_):
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(files, "snapshot_download", offline)
+    with pytest.raises(UserError, match=r"--depth nobody/no-such-model is no local path .* or a depth file"):
         TransformersDepth("nobody/no-such-model")
-    assert hub == [("nobody/no-such-model", True)]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is neither a depth file nor a depth model that can be loaded"):
+        TransformersDepth(str(tmp_path))

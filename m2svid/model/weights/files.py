@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import re
 from collections.abc import Mapping
@@ -10,12 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import is_offline_mode, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from m2svid.errors import UserError
+
+log = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<folder>[\w./-]+))?")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -24,8 +27,8 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 def resolve(path: str | Path, variant: str | None = None) -> Path:
     """The local file or folder that the user named, or the hub folder, `owner/name` or `owner/name/folder`.
 
-    From the hub, the components' files of the variant are fetched, if they were not before; HF_HUB_OFFLINE=1
-    forbids to fetch.
+    From the hub, the components' files of the variant are fetched, if they were not before, and the log says
+    so; HF_HUB_OFFLINE=1 forbids to fetch.
 
     Raises:
         UserError: there is no such file, folder or hub id, or it can't be fetched.
@@ -39,6 +42,8 @@ def resolve(path: str | Path, variant: str | None = None) -> Path:
             f"There is no file or folder {path}, and it is no hub id (owner/name or owner/name/folder)."
         )
     folder = hub["folder"] or ""
+    if not is_offline_mode():
+        log.info("%s: from the Hugging Face hub; what is not on this machine yet is downloaded", path)
     try:
         return Path(snapshot_download(hub["repo"], **hub_patterns(folder, variant))) / folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
