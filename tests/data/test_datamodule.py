@@ -146,7 +146,7 @@ data:
   eval_clip: {{fps: null, size: 64}}
   on_error: skip
 """
-    module = parser.instantiate_classes(parser.parse_string(text)).data
+    module = parser.instantiate(parser.parse_string(text)).data
     assert module.schedule.buckets == (Bucket(4, 64, 64, 2),)
     assert module.datasets["train"][1] == DatasetSpec("b", [shards])
     assert module.augmentation.fps == (5, 10)
