@@ -46,15 +46,13 @@ class ShotDepth:
         self._limits: NDArray[np.float64] | None = None
         self._stretches = _stretches(shot, estimator.chunk, estimator.overlap)
 
-    def prepare(self, on_chunk: Callable[[int], None] | None = None) -> None:
-        """Estimate the shot, but for what an earlier run has done; tells how many frames each time."""
-        if not self._estimator.relative:
-            return
+    def prepare(self, on_chunk: Callable[[int], None]) -> None:
+        """Estimate the shot, as relative depth needs it, but for what an earlier run has done; tells how
+        many frames each time."""
         for place, (start, stop) in enumerate(self._stretches):
             if not self._piece(start).exists():
                 self._estimate(place)
-            if on_chunk is not None:
-                on_chunk(stop - start)
+            on_chunk(stop - start)
         if self._estimator.steady:
             ranges = self._records("range")
             self._limits = np.full((len(self._shot), 2), (ranges[0::2].min(), ranges[1::2].max()))

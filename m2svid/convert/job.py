@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from m2svid.convert.disparity import ShotDepth
-from m2svid.convert.report import Reporter
+from m2svid.convert.report import Advance, Reporter
 from m2svid.convert.resume import WorkFolder
 from m2svid.convert.views import Pixels
 from m2svid.convert.windows import Window, plan
@@ -125,8 +125,8 @@ class Job(ABC):
             done = sum(w.emit_stop - w.emit_start for w in windows if self._is_done(work, w))
             groups = [list(group) for _, group in groupby(windows, key=lambda window: window.shot)]
             try:
-                with self.report.stage("frames", len(film.times), done):
-                    self._share([self, *helpers], film, groups, work)
+                with self.report.stage("frames", len(film.times), done) as advance:
+                    self._share([self, *helpers], film, groups, work, advance)
             except KeyboardInterrupt:
                 kept = f"{work.path} keeps what is done: the same command continues it"
                 self.report.say("interrupted", kept, folder=str(work.path))
@@ -135,10 +135,16 @@ class Job(ABC):
             work.remove()
 
     @staticmethod
-    def _share(workers: Sequence[Job], film: Survey, groups: list[list[Window]], work: WorkFolder) -> None:
+    def _share(
+        workers: Sequence[Job],
+        film: Survey,
+        groups: list[list[Window]],
+        work: WorkFolder,
+        advance: Advance,
+    ) -> None:
         if len(workers) == 1:
             for group in groups:
-                workers[0]._do_shot(film, film.shots[group[0].shot], group, work)
+                workers[0]._do_shot(film, film.shots[group[0].shot], group, work, advance)
             return
         waiting = deque(groups)
 
@@ -148,7 +154,7 @@ class Job(ABC):
                     group = waiting.popleft()
                 except IndexError:
                     return
-                worker._do_shot(film, film.shots[group[0].shot], group, work)
+                worker._do_shot(film, film.shots[group[0].shot], group, work, advance)
 
         with ThreadPoolExecutor(len(workers)) as pool:
             results = [pool.submit(work_on, worker) for worker in workers]
@@ -177,8 +183,8 @@ class Job(ABC):
         kept = work.load_json("survey.json")
         if kept is not None:
             return Survey(tuple(kept["times"]), kept["end"], tuple(Shot(**shot) for shot in kept["shots"]))
-        with self.report.stage("look for cuts", self.video.info.frames):
-            film = survey(self.video, self._cuts, self.report.advance)
+        with self.report.stage("look for cuts", self.video.info.frames) as advance:
+            film = survey(self.video, self._cuts, lambda: advance(1))
         work.save_json("survey.json", asdict(film))
         return film
 
@@ -199,26 +205,35 @@ class Job(ABC):
         for line in self.describe():
             self.report.say(line.partition(":")[0], line)
 
-    def _do_shot(self, film: Survey, shot: Shot, windows: list[Window], work: WorkFolder) -> None:
+    def _do_shot(
+        self, film: Survey, shot: Shot, windows: list[Window], work: WorkFolder, advance: Advance
+    ) -> None:
         waiting = [window for window in windows if not self._is_done(work, window)]
         if not waiting:
             return
         frames = Sliding[Frame](lambda start: self.video.frames(start, film.times))
+        text = f"shot {shot.index + 1}: frames {shot.start} to {shot.stop - 1}"
+        self.report.say("shot", text, shot=shot.index)
+        depth = self._shot_depth(shot, frames, work)
+        for window in waiting:
+            follower = windows[window.index - windows[0].index + 1] if window is not windows[-1] else None
+            self._do_window(window, follower, frames.get(window.start, window.stop), depth, work)
+            advance(window.emit_stop - window.emit_start)
+        if depth is not None:
+            depth.remove()
+
+    def _shot_depth(self, shot: Shot, frames: Sliding[Frame], work: WorkFolder) -> ShotDepth | None:
+        if self._depth is None:
+            return None
 
         def read(start: int, stop: int) -> list[Pixels]:
             return [frame.rgb() for frame in frames.get(start, stop)]
 
-        depth = None if self._depth is None else ShotDepth(self._depth, shot, read, work)
-        if depth is not None:
-            depth.prepare()
-        text = f"shot {shot.index + 1}: frames {shot.start} to {shot.stop - 1}"
-        self.report.say("shot", text, shot=shot.index)
-        for window in waiting:
-            follower = windows[window.index - windows[0].index + 1] if window is not windows[-1] else None
-            self._do_window(window, follower, frames.get(window.start, window.stop), depth, work)
-            self.report.advance(window.emit_stop - window.emit_start)
-        if depth is not None:
-            depth.remove()
+        depth = ShotDepth(self._depth, shot, read, work)
+        if self._depth.relative:
+            with self.report.stage(f"depth of shot {shot.index + 1}", len(shot)) as advance:
+                depth.prepare(advance)
+        return depth
 
     def _do_window(
         self,

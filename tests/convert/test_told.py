@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import av
 import numpy as np
 
 from m2svid.convert.convert import convert
+from m2svid.convert.report import Reporter
 from tests.convert.films import make_depth, make_film, picture
 
 OPTIONS = {"refine": "none", "progress": "json"}
@@ -48,3 +52,29 @@ def test_interlaced_films_are_told(tmp_path, caplog):
     np.savez(tmp_path / "depth.npz", depth=np.zeros((2, 64, 64), np.uint8))
     convert(str(film), tmp_path / "out.mp4", depth=str(tmp_path / "depth.npz"), **OPTIONS)
     assert "is interlaced: deinterlace it first" in caplog.text
+
+
+def test_depth_of_every_shot_is_counted_beside_the_frames(tmp_path, capsys):
+    film = make_film(tmp_path / "film.mkv", 60, cuts=(20,))
+    depth = str(make_depth(tmp_path / "depth.npz", 60))
+    convert(str(film), tmp_path / "out.mkv", depth=depth, depth_range="shot", **OPTIONS)
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    steps = [(fact["stage"], fact["done"], fact["total"]) for fact in told if fact["event"] == "progress"]
+    first, second = ("depth of shot 1", 20, 20), ("depth of shot 2", 40, 40)
+    assert steps.index(first) < steps.index(("frames", 20, 60)) < steps.index(second)
+    assert steps[-1] == ("frames", 60, 60)
+
+
+def test_bars_of_stages_in_one_another():
+    report = Reporter("bar")
+    report._console.file = io.StringIO()
+    with report.stage("frames", 4, 1) as outer:
+        with report.stage("depth", 2) as inner:
+            inner(2)
+            assert [task.completed for task in report._bars._progress.tasks] == [1, 2]
+        outer(3)
+        (left,) = report._bars._progress.tasks
+        assert (left.completed, left.finished) == (4, True)
+    assert report._bars._progress is None
+    with report.stage("again", 1):
+        assert len(report._bars._progress.tasks) == 1

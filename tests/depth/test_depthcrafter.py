@@ -117,13 +117,13 @@ def test_windows_of_a_long_shot_continue_each_other_and_are_resumed(folders, fra
 
     with WorkFolder(tmp_path / "out", {}) as work:
         shot = ShotDepth(make(), Shot(0, 0, 14), read, work)
-        shot.prepare()
+        shot.prepare(lambda _: None)
         whole = shot.get(0, 14, frames)
         np.testing.assert_allclose(whole, (expected - low) / (high - low), atol=2e-3)
         assert len(list((work.path / "depth").iterdir())) == 3
         shot._piece(8).unlink()  # as if the run had died before the last window, which knows of the first
         again = ShotDepth(make(), Shot(0, 0, 14), read, work)
-        again.prepare()
+        again.prepare(lambda _: None)
         np.testing.assert_array_equal(again.get(0, 14, frames), whole)
 
 
