@@ -24,8 +24,8 @@ class Options:
         weights: folder or hub id of an M2SVid model, as `weights import` writes it.
         refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
             side, which needs no weights: the plain baseline.
-        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, a folder of pictures; a depth
-            model of transformers (local folder or hub id); or DepthCrafter: its folder, or
+        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, one or a folder of pictures; a
+            depth model of transformers (local folder or hub id); or DepthCrafter: its folder, or
             tencent/DepthCrafter. A model that is not on this machine is downloaded, and the log says so.
         depth_backbone: Stable Video Diffusion's folder or hub id, whose autoencoder and image encoder
             DepthCrafter uses.

@@ -35,7 +35,7 @@ class DepthFile(DepthEstimator):
     """Depth that was made elsewhere.
 
     Args:
-        path: npz with an array `depth` (T, h, w), a video, or a folder of PNG, TIFF or EXR pictures.
+        path: npz with an array `depth` (T, h, w), a video, a PNG, TIFF or EXR, or a folder of those.
         kind: "inverse" (near is large, as in disparity), "flipped" (1 - inverse: near is small), "metric"
             (distance; any unit), or "auto": inverse or flipped, whichever has the bottom of the picture
             nearer than its top.
@@ -124,7 +124,7 @@ def open_reader(path: Path) -> Reader:
     """Raises a UserError for what is missing or can't be read."""
     if not path.exists():
         raise UserError(f"--depth {path} does not exist")
-    if path.is_dir():
+    if path.is_dir() or path.suffix.lower() in _PICTURES:
         return PictureReader(path)
     return NpzReader(path) if path.suffix.lower() == ".npz" else VideoReader(path)
 
@@ -222,12 +222,13 @@ class VideoReader(Reader):
 
 
 class PictureReader(Reader):
-    """A folder of single-channel pictures, in the order of their names."""
+    """A folder of single-channel pictures, in the order of their names; or one picture."""
 
-    def __init__(self, folder: Path) -> None:
-        self._files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _PICTURES)
+    def __init__(self, path: Path) -> None:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        self._files = [file for file in inside if file.suffix.lower() in _PICTURES]
         if not self._files:
-            raise UserError(f"--depth {folder} holds no {', '.join(sorted(_PICTURES))}")
+            raise UserError(f"--depth {path} holds no {', '.join(sorted(_PICTURES))}")
         self.num_frames = len(self._files)
         first = self._read(self._files[0])
         self.name = f"{len(self._files)} pictures of {first.dtype}"

@@ -42,7 +42,7 @@ class TransformersDepth(DepthEstimator):
             self._processor = AutoImageProcessor.from_pretrained(folder)
             network = AutoModelForDepthEstimation.from_pretrained(folder)
         except UserError as error:
-            raise UserError(f"--depth {str(error)[:-1]}, or a depth file") from error
+            raise UserError(f"--depth {model} can't be had: {error}") from error
         except (OSError, ValueError) as error:
             raise UserError(
                 f"--depth {model} is neither a depth file nor a depth model that can be loaded "

@@ -58,11 +58,12 @@ class PixelFormat:
 
 def to_planes(frame: av.VideoFrame) -> list[Plane]:
     """The Y, U and V planes of a planar YUV frame, without the padding of its rows; copies."""
-    dtype = np.uint8 if frame.format.components[0].bits == 8 else np.dtype("<u2")
+    wide = frame.format.components[0].bits > 8
+    stored = np.dtype((">u2" if frame.format.is_big_endian else "<u2") if wide else np.uint8)
     planes = []
     for plane in frame.planes:
-        rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
-        planes.append(rows[:, : plane.width].copy())
+        rows = np.frombuffer(plane, stored).reshape(plane.height, plane.line_size // stored.itemsize)
+        planes.append(rows[:, : plane.width].astype("<u2" if wide else np.uint8))
     return planes
 
 

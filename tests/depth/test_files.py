@@ -77,6 +77,26 @@ def test_gray_video_stored_as_limited_range_yuv(tmp_path, truth):
     np.testing.assert_allclose(DepthFile(tmp_path / "d.mp4")(FRAMES, 0), truth, atol=0.01)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_one_picture_for_one_picture(tmp_path, truth, suffix):
+    path = tmp_path / f"depth{suffix}"
+    cv2.imwrite(str(path), np.round(truth[0] * 65535).astype(np.uint16))
+    depth = DepthFile(path)
+    assert (depth.num_frames, depth.size) == (1, (H, W))
+    np.testing.assert_allclose(depth(FRAMES[:1], 0)[0], truth[0], atol=1e-5)
+
+
+def test_big_endian_gray_video(tmp_path, truth):
+    """As FFmpeg makes it of 16-bit PNGs that it only copies."""
+    values = np.round(truth * 65535).astype(np.uint16)
+    with av.open(str(tmp_path / "d.mov"), "w") as container:
+        stream = container.add_stream("png", rate=24, width=W, height=H, pix_fmt="gray16be")
+        for each in values:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(each, "gray16be")))
+        container.mux(stream.encode(None))
+    np.testing.assert_allclose(DepthFile(tmp_path / "d.mov")(FRAMES, 0), truth, atol=1e-5)
+
+
 def save_exr(folder, truth, layers):
     folder.mkdir()
     for index, depth in enumerate(truth):

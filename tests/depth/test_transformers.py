@@ -91,7 +91,9 @@ def test_missing_model_is_named(monkeypatch):
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(files, "snapshot_download", offline)
-    with pytest.raises(UserError, match=r"--depth nobody/no-such-model is no local path .* or a depth file"):
+    with pytest.raises(
+        UserError, match=r"--depth nobody/no-such-model can't be had: .* check the name and the network"
+    ):
         TransformersDepth("nobody/no-such-model")
 
 
