@@ -15,7 +15,7 @@ OVERLAYS = sorted(
 )
 # What an overlay may replace as a whole: another class has other arguments.
 EXCHANGED = {"model.attention", "model.recipe", "trainer.strategy", "trainer.callbacks", "trainer.logger"}
-EXCHANGED |= {"data.train", "data.val", "data.test", "data.buckets"}
+EXCHANGED |= {"data.train", "data.val", "data.test", "data.buckets", "model.lr_scheduler"}
 
 
 @pytest.fixture
