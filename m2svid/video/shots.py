@@ -72,6 +72,13 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
             on_frame()
     if not times:
         raise UserError(f"{video.path} has no frame")
+    if len(times) < video.info.frames:
+        log.warning(
+            "%s announces %d frames, but only %d can be read: is it complete?",
+            video.path,
+            video.info.frames,
+            len(times),
+        )
     exact = _increasing(times, video)
     period = round(1 / (video.info.rate * video.info.time_base))
     bounds = [0, *sorted(set(cuts)), len(times)]
