@@ -19,7 +19,7 @@ from m2svid.errors import UserError
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.mux import assemble
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
-from m2svid.video.read import Color
+from m2svid.video.read import Color, parse_rate
 from m2svid.video.shots import Survey
 from m2svid.video.write import Encoding, encode, lossless
 
@@ -55,7 +55,7 @@ def make_film(
     Raises:
         UserError: a film of these settings can't be made, or is there already.
     """
-    rate = _rate(fps)
+    rate = parse_rate(fps)
     if width % 2 or height % 2:
         raise UserError(f"--width and --height must be even, not {width}×{height}")
     if frames < 1:
@@ -78,16 +78,6 @@ def make_film(
         for name, path in files.items():
             assemble(pieces[name], encodings[name], LAYOUTS["right"], 1 / rate, survey, None, path)
     return {name: str(path) for name, path in files.items()} | {"max_disparity": max_disparity}
-
-
-def _rate(fps: str) -> Fraction:
-    try:
-        rate = Fraction(fps)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"--fps must be a number or a fraction such as 24000/1001, not {fps!r}") from error
-    if rate <= 0:
-        raise UserError(f"--fps must be above 0, not {fps}")
-    return rate
 
 
 def _draw(world: ProceduralWorld, places: range, rate: Fraction) -> dict[str, list[list[Plane]]]:

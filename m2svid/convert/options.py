@@ -11,19 +11,17 @@ from m2svid.convert.report import Mode
 from m2svid.depth.files import Kind
 from m2svid.errors import UserError
 from m2svid.video.layouts import LayoutName
+from m2svid.video.read import parse_rate
 from m2svid.video.write import CodecName
 
 DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
 
 
 @dataclass(frozen=True)
-class Options:
-    """Everything but the files.
+class DepthOptions:
+    """What all stages have: how the depth of a film is had, and how a run goes.
 
     Args:
-        weights: folder or hub id of an M2SVid model, as `weights import` writes it.
-        refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
-            side, which needs no weights: the plain baseline.
         depth: depth of the film: an npz with `depth` (T, H, W), a gray video, one or a folder of pictures; a
             depth model of transformers (local folder or hub id); or DepthCrafter: its folder, or
             tencent/DepthCrafter. A model that is not on this machine is downloaded, and the log says so.
@@ -31,6 +29,57 @@ class Options:
             DepthCrafter uses.
         depth_kind: what a depth file holds: "inverse" (near is large), "flipped" (near is small), "metric"
             (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.
+        vram: memory that the models may take, for instance 8G; auto = all that is free on a GPU, no limit
+            elsewhere. Window, tile, decode chunk and tile, DepthCrafter's window and which networks share the
+            device are chosen to fit an estimate; those that are given stay as they are.
+        devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
+        dtype: numbers that the model and DepthCrafter calculate with; auto = float16 on a GPU, float32
+            elsewhere.
+        seed: of all noise; the same seed gives the same film.
+        cuts: find shots, which depth and windows never cross; False takes the film as one shot.
+        fps: frames per second of a folder of pictures, for instance 24 or 24000/1001.
+        restart: make an output again that exists, or was begun with other settings.
+        progress: "bar", "quiet", or "json": one object a line on standard error.
+    """
+
+    depth: str = DEFAULT_DEPTH
+    depth_backbone: str | None = None
+    depth_kind: Kind = "auto"
+    vram: str = "auto"
+    devices: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: int = 0
+    cuts: bool = True
+    fps: str | None = None
+    restart: bool = False
+    progress: Mode = "bar"
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            allowed = get_args(hint)
+            if getattr(hint, "__origin__", None) is Literal and getattr(self, name) not in allowed:
+                given = getattr(self, name)
+                raise UserError(f"{_flag(name)} must be one of {', '.join(map(str, allowed))}, not {given!r}")
+
+    @property
+    def rate(self) -> Fraction | None:
+        """`fps` as a number."""
+        return None if self.fps is None else parse_rate(self.fps)
+
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on: all but how the run is watched and where it computes."""
+        aside = {"restart", "progress", "devices", "vram"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
+
+
+@dataclass(frozen=True)
+class Options(DepthOptions):
+    """Everything but the files.
+
+    Args:
+        weights: folder or hub id of an M2SVid model, as `weights import` writes it.
+        refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
+            side, which needs no weights: the plain baseline.
         depth_range: "auto" takes integer files, and floats that fill 0 to 1, as they are, and normalises all
             else; "shot" normalises every shot to its own near and far.
         max_disparity: shift of the nearest point between the eyes: below 1 a share of the width, from 1 on
@@ -38,9 +87,6 @@ class Options:
         convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
             out of it. The right view is shifted after refinement; its freed border is black.
         eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
-        vram: memory that the models may take, for instance 8G; auto = all that is free on a GPU, no limit
-            elsewhere. Window, tile, decode chunk and tile, DepthCrafter's window and which networks share the
-            device are chosen to fit an estimate; those that are given stay as they are.
         window: frames that the model refines together; what the model was made for if not given and there is
             memory for it.
         overlap: frames that neighbouring windows share; the later one knows the first half as the earlier one
@@ -55,12 +101,8 @@ class Options:
         num_steps: runs of the network for every window; the model's own if not given, 1 for M2SVid.
         noise_aug: level of the noise on the model's input; the model's own if not given, 0.02 for M2SVid.
         add_noise: whether that noise is really added, or the model only told of it.
-        seed: of all noise; the same seed gives the same film.
         blend: "full" takes the model's whole view, "holes" only what it puts into holes.
         match_color: give the right view the colours of the left one.
-        devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
-        dtype: numbers that the model and DepthCrafter calculate with; auto = float16 on a GPU, float32
-            elsewhere.
         layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
             vr180: side by side as half spheres, for which the left view is resampled too.
         fov: horizontal angle of the film's camera in degrees, for vr180; a phone has about 65.
@@ -70,22 +112,14 @@ class Options:
         crf: constant quality, smaller = better; the codec's own default if not given.
         preset: the encoder's speed; its own default if not given.
         bits: 8 or 10 bits a sample; those of the source if not given.
-        cuts: find shots, which depth and windows never cross; False takes the film as one shot.
-        fps: frames per second of a folder of pictures, for instance 24 or 24000/1001.
-        restart: make an output again that exists, or was begun with other settings.
-        progress: "bar", "quiet", or "json": one object a line on standard error.
     """
 
     weights: str | None = None
     refine: Literal["model", "none"] = "model"
-    depth: str = DEFAULT_DEPTH
-    depth_backbone: str | None = None
-    depth_kind: Kind = "auto"
     depth_range: Literal["auto", "shot"] = "auto"
     max_disparity: float = 0.05
     convergence: float = 0.0
     eyes: Literal["right", "both"] = "right"
-    vram: str = "auto"
     window: int | None = None
     overlap: int | None = None
     tile: int | None = None
@@ -95,11 +129,8 @@ class Options:
     num_steps: int | None = None
     noise_aug: float | None = None
     add_noise: bool = True
-    seed: int = 0
     blend: Literal["full", "holes"] = "full"
     match_color: bool = False
-    devices: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     layout: LayoutName = "sbs"
     fov: float | None = None
     anaglyph: Method = "dubois"
@@ -107,17 +138,9 @@ class Options:
     crf: int | None = None
     preset: str | None = None
     bits: Literal[8, 10] | None = None
-    cuts: bool = True
-    fps: str | None = None
-    restart: bool = False
-    progress: Mode = "bar"
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            allowed = get_args(hint)
-            if getattr(hint, "__origin__", None) is Literal and getattr(self, name) not in allowed:
-                given = getattr(self, name)
-                raise UserError(f"{_flag(name)} must be one of {', '.join(map(str, allowed))}, not {given!r}")
+        super().__post_init__()
         _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
         _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
         for name in ("window", "decode_chunk", "num_steps"):
@@ -139,21 +162,6 @@ class Options:
                 "--weights is missing: name a folder that `python -m m2svid weights import` made from the "
                 "released weights, or give --refine none to fill holes without a model"
             )
-
-    @property
-    def rate(self) -> Fraction | None:
-        """`fps` as a number."""
-        try:
-            return None if self.fps is None else Fraction(self.fps)
-        except (ValueError, ZeroDivisionError) as error:
-            raise UserError(
-                f"--fps must be a number or a fraction such as 24000/1001, not {self.fps!r}"
-            ) from error
-
-    def settings(self) -> dict[str, Any]:
-        """What the result depends on: all but how the run is watched and where it computes."""
-        aside = {"restart", "progress", "devices", "vram"}
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
 
     def disparity_px(self, width: int) -> float:
         """Largest disparity in pixels of a film of this width.

@@ -274,6 +274,17 @@ class Video:
         return raw, rate or Fraction(25), time_base, frames, aspect
 
 
+def parse_rate(fps: str) -> Fraction:
+    """Frames per second of a number or a fraction such as 24000/1001. Raises a UserError for others."""
+    try:
+        rate = Fraction(fps)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"--fps must be a number or a fraction such as 24000/1001, not {fps!r}") from error
+    if rate <= 0:
+        raise UserError(f"--fps must be above 0, not {fps}")
+    return rate
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """The pictures of a folder in the order of their names."""
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -11,7 +14,7 @@ from m2svid.convert.stages.depth import depth as estimate
 from m2svid.convert.stages.refine import refine
 from m2svid.convert.stages.warp import warp
 from m2svid.errors import UserError
-from tests.convert.films import make_depth, make_film, read_luma, read_rgb
+from tests.convert.films import make_depth, make_film, picture, read_luma, read_rgb, read_times
 
 QUIET = {"progress": "quiet"}
 
@@ -60,3 +63,16 @@ def test_views_of_another_size_are_refused(tmp_path):
     small = make_film(tmp_path / "small.mp4", 2, size=(32, 32))
     with pytest.raises(UserError, match=r"--warped .* is 32×32, the film 64×48"):
         refine(film, small, small, tmp_path / "out.mkv", refine="none", **QUIET)
+
+
+def test_a_folder_of_pictures_goes_through_all_stages(tmp_path):
+    (tmp_path / "film").mkdir()
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / "film" / f"{index}.png"), picture(index, 64, 48)[..., ::-1])
+    options = {"fps": "24000/1001", **QUIET}
+    estimate(tmp_path / "film", tmp_path / "d.mkv", depth=str(make_depth(tmp_path / "d.npz", 3)), **options)
+    warp(tmp_path / "film", tmp_path / "warp", depth=str(tmp_path / "d.mkv"), **options)
+    views = (tmp_path / "warp" / name for name in ("warped.mkv", "hole.mkv"))
+    refine(tmp_path / "film", *views, tmp_path / "out.mp4", refine="none", **options)
+    assert read_rgb(tmp_path / "out.mp4").shape == (3, 48, 128, 3)
+    assert read_times(tmp_path / "out.mp4")[1] == Fraction(1001, 24000)

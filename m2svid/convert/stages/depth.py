@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +11,12 @@ import torch
 from m2svid.convert.disparity import ShotDepth
 from m2svid.convert.job import Job, Pictures, Target
 from m2svid.convert.models import open_depth, run_on
-from m2svid.convert.options import DEFAULT_DEPTH, Options
+from m2svid.convert.options import DepthOptions, Options
 from m2svid.convert.pipeline import make_encoding, stamped
-from m2svid.convert.report import Mode, Reporter
+from m2svid.convert.report import Reporter
 from m2svid.convert.views import Composer, Pixels, to_pixels
 from m2svid.convert.windows import WITHOUT_MODEL, Window
 from m2svid.depth.base import DepthEstimator
-from m2svid.depth.files import Kind
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.planes import PixelFormat
 from m2svid.video.read import Frame, Video
@@ -24,60 +24,28 @@ from m2svid.video.write import lossless
 from m2svid.visualize import colorize
 
 
-def depth(
-    input: Path,
-    output: Path | None = None,
-    depth: str = DEFAULT_DEPTH,
-    depth_backbone: str | None = None,
-    depth_kind: Kind = "auto",
-    vram: str = "auto",
-    devices: str = "auto",
-    cuts: bool = True,
-    preview: bool = False,
-    restart: bool = False,
-    progress: Mode = "bar",
-) -> None:
+def depth(input: Path, output: Path | None = None, preview: bool = False, **options: Any) -> None:
     """Write the depth of a film as a 16-bit gray video, which `--depth` of the other verbs takes.
 
     Args:
         input: the film.
         output: lossless video (.mkv), inverse depth: white is near; every shot normalised. If not given, the
             film's name with `_depth`.
-        depth: depth model of transformers (local folder or hub id), DepthCrafter, or a depth file to be
-            normalised.
-        depth_backbone: see `convert`.
-        depth_kind: what a depth file holds, see `convert`.
-        vram: memory that a depth model may take, for instance 8G, see `convert`.
-        devices: where the model runs; shots are shared out among several.
-        cuts: find shots; False normalises the film as one.
         preview: also write a film in colours to look at, the output's name with `_preview.mp4`: red is near.
-        restart: make an output again that exists, or was begun with other settings.
-        progress: "bar", "quiet" or "json".
+        **options: how; `depth` may be a file, too, which is then normalised.
 
     Raises:
         UserError: a mistake.
     """
-    options = Options(
-        refine="none",
-        depth=depth,
-        depth_backbone=depth_backbone,
-        depth_kind=depth_kind,
-        depth_range="shot",
-        vram=vram,
-        devices=devices,
-        cuts=cuts,
-        restart=restart,
-        progress=progress,
-        layout="right",
-        bits=8,
-    )
-    report, video = Reporter(options.progress), Video(input)
+    given = DepthOptions(**options)
+    chosen = Options(refine="none", depth_range="shot", layout="right", bits=8, **vars(given))
+    report, video = Reporter(chosen.progress), Video(input, chosen.rate)
     output = output or input.with_name(f"{input.stem}_depth.mkv")
 
     def make_job(device: torch.device) -> Job:
-        return DepthJob(video, output, options, open_depth(options, device, video), report, preview)
+        return DepthJob(video, output, chosen, open_depth(chosen, device, video), report, preview)
 
-    run_on(options.devices, make_job)
+    run_on(chosen.devices, make_job)
 
 
 class DepthJob(Job):

@@ -40,7 +40,7 @@ def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **
     chosen = Options(**options)
     if chosen.eyes == "both":
         raise UserError("--eyes both is not for `refine`, which is given the right view alone")
-    report, video = Reporter(chosen.progress), Video(input)
+    report, video = Reporter(chosen.progress), Video(input, chosen.rate)
     output = output_name(input, output, chosen, several=False)
 
     def make_job(device: torch.device) -> Job:

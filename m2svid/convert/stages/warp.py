@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,14 +13,13 @@ from av.video.reformatter import ColorRange
 from m2svid.convert.disparity import ShotDepth, to_disparity
 from m2svid.convert.job import Job, Pictures, Target
 from m2svid.convert.models import open_depth, run_on
-from m2svid.convert.options import DEFAULT_DEPTH, Options
+from m2svid.convert.options import DepthOptions, Options
 from m2svid.convert.pipeline import stamped
-from m2svid.convert.report import Mode, Reporter
+from m2svid.convert.report import Reporter
 from m2svid.convert.stereo import warp_closed
 from m2svid.convert.views import Pixels, to_pixels, to_tensor
 from m2svid.convert.windows import WITHOUT_MODEL, Window
 from m2svid.depth.base import DepthEstimator
-from m2svid.depth.files import Kind
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.video.read import Frame, Video
@@ -29,54 +29,32 @@ from m2svid.video.write import lossless
 def warp(
     input: Path,
     output: Path | None = None,
-    depth: str = DEFAULT_DEPTH,
-    depth_backbone: str | None = None,
-    depth_kind: Kind = "auto",
     max_disparity: float = 0.05,
-    vram: str = "auto",
-    devices: str = "auto",
-    cuts: bool = True,
-    restart: bool = False,
-    progress: Mode = "bar",
+    depth_range: Literal["auto", "shot"] = "auto",
+    **options: Any,
 ) -> None:
     """Warp a film to the right eye: `warped.mkv` and `hole.mkv` (white = hole, closed), both lossless.
 
     Args:
         input: the film.
         output: folder for both; if not given, the film's name with `_warp`.
-        depth: as in `convert`.
-        depth_backbone: as in `convert`.
-        depth_kind: as in `convert`.
         max_disparity: shift of the nearest point: below 1 a share of the width, from 1 on pixels.
-        vram: memory that a depth model may take, for instance 8G, see `convert`.
-        devices: where a depth model runs; shots are shared out among several.
-        cuts: find shots, over which depth is normalised.
-        restart: make an output again that exists, or was begun with other settings.
-        progress: "bar", "quiet" or "json".
+        depth_range: as in `convert`.
+        **options: how.
 
     Raises:
         UserError: a mistake.
     """
-    options = Options(
-        refine="none",
-        depth=depth,
-        depth_backbone=depth_backbone,
-        depth_kind=depth_kind,
-        max_disparity=max_disparity,
-        vram=vram,
-        devices=devices,
-        cuts=cuts,
-        restart=restart,
-        progress=progress,
-    )
+    given = DepthOptions(**options)
+    chosen = Options(refine="none", max_disparity=max_disparity, depth_range=depth_range, **vars(given))
     output = output or input.with_name(f"{input.stem}_warp")
+    report, video = Reporter(chosen.progress), Video(input, chosen.rate)
     output.mkdir(parents=True, exist_ok=True)
-    report, video = Reporter(options.progress), Video(input)
 
     def make_job(device: torch.device) -> Job:
-        return WarpJob(video, output, options, open_depth(options, device, video), report)
+        return WarpJob(video, output, chosen, open_depth(chosen, device, video), report)
 
-    run_on(options.devices, make_job)
+    run_on(chosen.devices, make_job)
 
 
 class WarpJob(Job):
