@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from m2svid.errors import UserError
 from m2svid.video.write import save_arrays
@@ -33,21 +33,20 @@ class WorkFolder:
         self.path = output.with_name(f"{output.name}.work")
         self._settings = json.loads(json.dumps(settings))
         self._restart = restart
+        self._lock = FileLock(self.path / "lock")
 
     def __enter__(self) -> WorkFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("w")
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"another run is working in {self.path}: wait for it, or stop it") from error
         except OSError as error:
             raise UserError(f"the folder {self.path} can't be made: {error.strerror}") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._check_settings()
-        except BlockingIOError as error:
-            self._lock.close()
-            raise UserError(f"another run is working in {self.path}: wait for it, or stop it") from error
         except UserError:
-            self._lock.close()
+            self._lock.release()
             raise
         return self
 
@@ -56,7 +55,7 @@ class WorkFolder:
         begun = any(any(folder.iterdir()) for folder in folders)
         if not begun:  # nothing to continue: a mistake in the settings must not bind the next run
             self.remove()
-        self._lock.close()
+        self._lock.release()
 
     def remove(self) -> None:
         """The output is complete: throw the pieces away."""
