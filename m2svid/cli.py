@@ -59,6 +59,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "attention": Verb("disoccluded against factorized attention", "m2svid.bench.attention:run"),
         "weights": Verb("time and memory of import, forward and export", "m2svid.bench.weights:run"),
         "convert": Verb("frames/s of the stages of convert", "m2svid.bench.convert:run"),
+        "memory": Verb("what --vram chooses, by the estimate", "m2svid.bench.memory:run"),
         "seam": Verb("change at window borders over change inside", "m2svid.bench.seam:run"),
     },
 }

@@ -73,7 +73,11 @@ def run(
         if weights is not None:
             model = {"weights": str(weights), "window": window, "tile": tile, "dtype": dtype}
             (spent, device_gb), took = measured(_refine, film, depth, disparity, model, device)
-            result |= {**model, "device": device, "refine_frames_per_s": round(window / spent, 3)}
+            result |= {
+                **model,
+                "device": device,
+                "refine_frames_per_s": round(min(frames, window) / spent, 3),
+            }
             result |= {"refine_peak_gb": round(took["gb"], 3), "refine_device_gb": round(device_gb, 3)}
         reference = _time(lambda: _reference(Video(film), Path(folder) / "piece"))
         seconds, took = measured(_convert, film, depth, disparity)

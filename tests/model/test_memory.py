@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from m2svid.attention import Disoccluded
+from m2svid.bench.memory import published
 from m2svid.convert.convert import convert
 from m2svid.convert.models import pick_dtype
 from m2svid.convert.options import Options
@@ -30,7 +31,11 @@ from m2svid.model.vae import SVDAutoencoder
 from tests.convert.films import make_depth, make_film
 from tests.model import tiny
 
-FULL = Footprint(vae=2e8, image_encoder=1.3e9, unet=3e9, encode=1300, embed=1.3e7, sample=300, decode=2000)
+
+@pytest.fixture(scope="module")
+def full() -> Footprint:
+    """Of the published size, in float16."""
+    return footprint.measure(published(torch.float16))
 
 
 @pytest.fixture(scope="module")
@@ -91,28 +96,28 @@ def test_the_estimate_grows_with_the_size_as_the_layers_do(model, monkeypatch):
         assert getattr(large, name) == pytest.approx(getattr(small, name), rel=0.02)
 
 
-def test_less_memory_changes_less_important_things_first():
+def test_less_memory_changes_less_important_things_first(full):
     wished = Fit(25, 0, 25)
-    chosen = [fit(int(size * 1e9), FULL, 1088, 1920, wished) for size in (200, 24, 10, 6)]
+    chosen = [fit(int(size * 1e9), full, 1088, 1920, wished) for size in (200, 24, 10, 6)]
     assert chosen[0] == wished
     assert (chosen[1].window, chosen[1].tile) == (25, 0) and chosen[1].decode_chunk < 25
     assert (chosen[2].window, chosen[2].tile, chosen[2].offload) == (25, 768, True)
     assert (chosen[3].window, chosen[3].tile, chosen[3].offload) == (16, 512, True)
     for way, size in zip(chosen, (200, 24, 10, 6), strict=True):
-        assert way.bytes_needed(FULL, 1088, 1920) <= size * 1e9
+        assert way.bytes_needed(full, 1088, 1920) <= size * 1e9
 
 
 @pytest.mark.parametrize("size", [8, 12, 24, 48])
-def test_films_of_any_size_fit(size):
+def test_films_of_any_size_fit(size, full):
     for height, width in [(1088, 1920), (2176, 3840), (4352, 8192)]:
-        way = fit(int(size * 1e9), FULL, height, width, Fit(25, 0, 25), overlap=3)
-        assert way.bytes_needed(FULL, height, width) <= size * 1e9
+        way = fit(int(size * 1e9), full, height, width, Fit(25, 0, 25), overlap=3)
+        assert way.bytes_needed(full, height, width) <= size * 1e9
         one = Fit(25, way.tile, 1, offload=True)
-        assert (way.decode_tile == 0) == (one.bytes_needed(FULL, height, width) <= size * 1e9)
+        assert (way.decode_tile == 0) == (one.bytes_needed(full, height, width) <= size * 1e9)
     assert way.decode_tile == 1024 and way.decode_chunk > 1
 
 
-def test_more_of_anything_needs_no_less():
+def test_more_of_anything_needs_no_less(full):
     grown = {
         "window": (8, 16, 25),
         "tile": (256, 512, 1024, 2048, 0),
@@ -123,34 +128,34 @@ def test_more_of_anything_needs_no_less():
     for name, values in grown.items():
         for way in (Fit(25, 512, 2, 512), Fit(16, 0, 4, 0, offload=True), Fit(25, 1024, 25, 1024)):
             ways = [replace(way, **{name: value}) for value in values]
-            needs = [one.bytes_needed(FULL, 2176, 3840) for one in ways]
+            needs = [one.bytes_needed(full, 2176, 3840) for one in ways]
             assert needs == sorted(needs)
             assert all(
-                one.bytes_needed(FULL, 1088, 1920) <= need for one, need in zip(ways, needs, strict=True)
+                one.bytes_needed(full, 1088, 1920) <= need for one, need in zip(ways, needs, strict=True)
             )
 
 
-def test_what_is_given_stays():
-    chosen = fit(int(24e9), FULL, 1088, 1920, Fit(20, 0, 20), frozenset({"window"}))
+def test_what_is_given_stays(full):
+    chosen = fit(int(24e9), full, 1088, 1920, Fit(20, 0, 20), frozenset({"window"}))
     assert chosen.window == 20 and chosen.decode_chunk < 20
     everything = frozenset({"window", "tile", "decode_chunk", "decode_tile"})
-    assert fit(10**6, FULL, 1088, 1920, Fit(20, 2048, 20), everything) == Fit(20, 2048, 20, offload=True)
-    chosen = fit(int(8e9), FULL, 1088, 1920, Fit(25, 0, 25, 1536), frozenset({"decode_tile"}))
+    assert fit(10**6, full, 1088, 1920, Fit(20, 2048, 20), everything) == Fit(20, 2048, 20, offload=True)
+    chosen = fit(int(8e9), full, 1088, 1920, Fit(25, 0, 25, 1536), frozenset({"decode_tile"}))
     assert chosen.decode_tile == 1536
 
 
-def test_what_would_fit_is_told():
+def test_what_would_fit_is_told(full):
     message = r"--vram 3G is too little .* need 4\.\d+G with windows of 8 .* 1 frame decoded .* tiles of"
     with pytest.raises(UserError, match=message) as error:
-        fit(int(3e9), FULL, 1088, 1920, Fit(25, 0, 25))
+        fit(int(3e9), full, 1088, 1920, Fit(25, 0, 25))
     needed = float(str(error.value).partition("need ")[2].partition("G")[0])
-    fit(int(needed * 1e9), FULL, 1088, 1920, Fit(25, 0, 25))
+    fit(int(needed * 1e9), full, 1088, 1920, Fit(25, 0, 25))
 
 
-def test_windows_stay_longer_than_their_overlap():
-    assert fit(int(6e9), FULL, 1088, 1920, Fit(25, 0, 25), overlap=12).window == 16
+def test_windows_stay_longer_than_their_overlap(full):
+    assert fit(int(6e9), full, 1088, 1920, Fit(25, 0, 25), overlap=12).window == 16
     least = [
-        fit(int(size * 1e8), FULL, 512, 512, Fit(25, 0, 25), overlap=12).window for size in range(52, 90)
+        fit(int(size * 1e8), full, 512, 512, Fit(25, 0, 25), overlap=12).window for size in range(52, 90)
     ]
     assert set(least) <= {16, 25}
 
@@ -183,14 +188,14 @@ def test_networks_that_take_turns_give_the_same_view(model):
     assert torch.equal(guest(left, warped, hole, 8, None), plain)
 
 
-def test_what_others_keep_is_not_to_be_had(model):
+def test_what_others_keep_is_not_to_be_had(model, full):
     needs = [
-        fit(int(8e9), FULL, 1088, 1920, Fit(25, 0, 25), taken=int(taken * 1e9)).bytes_needed(FULL, 1088, 1920)
+        fit(int(8e9), full, 1088, 1920, Fit(25, 0, 25), taken=int(taken * 1e9)).bytes_needed(full, 1088, 1920)
         for taken in (0, 0.3, 1, 2)
     ]
     assert all(need <= (8 - taken) * 1e9 for need, taken in zip(needs, (0, 0.3, 1, 2), strict=True))
     with pytest.raises(UserError, match=r"--vram 8G is too little .* need 9\.3G with"):
-        fit(int(8e9), FULL, 1088, 1920, Fit(25, 0, 25), taken=int(5e9))
+        fit(int(8e9), full, 1088, 1920, Fit(25, 0, 25), taken=int(5e9))
 
 
 def test_choice_is_printed_and_kept(tmp_path, capsys, monkeypatch):
