@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from huggingface_hub import is_offline_mode, snapshot_download
+from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -42,7 +43,7 @@ def resolve(path: str | Path, variant: str | None = None) -> Path:
             f"There is no file or folder {path}, and it is no hub id (owner/name or owner/name/folder)."
         )
     folder = hub["folder"] or ""
-    if not is_offline_mode():
+    if not HF_HUB_OFFLINE:
         log.info("%s: from the Hugging Face hub; what is not on this machine yet is downloaded", path)
     try:
         return Path(snapshot_download(hub["repo"], **hub_patterns(folder, variant))) / folder
