@@ -57,11 +57,13 @@ def test_killed_run_continues_to_the_identical_file(tmp_path):
 
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path):
-    film = make_film(tmp_path / "film.mkv", 60, size=(160, 120))
-    depth = make_depth(tmp_path / "depth.npz", 60)
+    film = make_film(tmp_path / "film.mkv", 300, size=(320, 240))  # long enough to be interrupted
+    depth = make_depth(tmp_path / "depth.npz", 300)
     command = [sys.executable, "-m", "m2svid", "convert", str(film), "-o", str(tmp_path / "out.mp4")]
     options = ["--refine", "none", "--depth", str(depth)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     process = subprocess.Popen(command + options, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     pieces = tmp_path / "out.mp4.work" / "film"
     while not list(pieces.glob("*.npz")):
         assert process.poll() is None, "the run ended before it could be interrupted"
