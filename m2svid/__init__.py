@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from m2svid.model.conditioning import Conditioning
     from m2svid.model.m2svid import M2SVid
     from m2svid.model.sampler import Sampler
-    from m2svid.module import M2SVidModule
     from m2svid.recipes import EndToEnd, LatentOnly, Recipe, ReplaceFrames, StandardDiffusion
+    from m2svid.training.module import M2SVidModule
     from m2svid.warping.splat import warp
 
 _HOME = {
@@ -32,7 +32,7 @@ _HOME = {
     "Full": "m2svid.attention",
     "LatentOnly": "m2svid.recipes",
     "M2SVid": "m2svid.model.m2svid",
-    "M2SVidModule": "m2svid.module",
+    "M2SVidModule": "m2svid.training.module",
     "Recipe": "m2svid.recipes",
     "ReplaceFrames": "m2svid.recipes",
     "Sampler": "m2svid.model.sampler",

@@ -37,21 +37,21 @@ TRAINER_VERBS = {
 }
 
 VERBS: dict[str, Verb | dict[str, Verb]] = {
-    "make-shards": Verb("make shards of the procedural stereo world", "m2svid.data.procedural:make_shards"),
-    "make-film": Verb("make a film of it, with depth, to be converted", "m2svid.convert.make_film:make_film"),
+    "make-shards": Verb("make shards of the procedural stereo world", "m2svid.synthetic.world:make_shards"),
+    "make-film": Verb("make a film of it, with depth, to be converted", "m2svid.synthetic.film:make_film"),
     "sheet": {
-        "shards": Verb("contact sheet of the clips in shards", "m2svid.visualize:sheet"),
-        "film": Verb("contact sheet of a converted film", "m2svid.convert.sheet:sheet"),
+        "shards": Verb("contact sheet of the clips in shards", "m2svid.sheets.draw:sheet"),
+        "film": Verb("contact sheet of a converted film", "m2svid.sheets.film:sheet"),
     },
-    "convert": Verb("turn films into stereo films", "m2svid.convert.convert:convert"),
+    "convert": Verb("turn films into stereo films", "m2svid.convert.verbs:convert"),
     "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.stages.depth:depth"),
     "warp": Verb("second stage: warped right view and holes", "m2svid.convert.stages.warp:warp"),
     "refine": Verb("third stage: fill and repair the warped view", "m2svid.convert.stages.refine:refine"),
     "weights": {
-        "import": Verb("published weights to a folder", "m2svid.model.weights.verbs:import_"),
-        "export": Verb("a folder to the published layout", "m2svid.model.weights.verbs:export"),
-        "inspect": Verb("what a file or folder holds and is good for", "m2svid.model.weights.verbs:inspect"),
-        "init": Verb("the start of training from Stable Video Diffusion", "m2svid.model.weights.verbs:init"),
+        "import": Verb("published weights to a folder", "m2svid.weights.verbs:import_"),
+        "export": Verb("a folder to the published layout", "m2svid.weights.verbs:export"),
+        "inspect": Verb("what a file or folder holds and is good for", "m2svid.weights.verbs:inspect"),
+        "init": Verb("the start of training from Stable Video Diffusion", "m2svid.weights.verbs:init"),
     },
     "bench": {
         "warp": Verb("warp and mask closing, ms a frame", "m2svid.bench.warp:run"),
@@ -110,7 +110,7 @@ def sentence(error: UserError) -> str:
 def run(words: list[str]) -> None:
     """Find the verb, run it, and write what it returns as JSON."""
     if words and words[0] in TRAINER_VERBS:
-        from m2svid.trainer_cli import TrainerCLI  # takes seconds to import
+        from m2svid.training.cli import TrainerCLI  # takes seconds to import
 
         TrainerCLI(words)
         return

@@ -15,7 +15,7 @@ from jsonargparse import capture_parser
 
 from data_prep import stereo_video
 from m2svid import cli
-from m2svid.trainer_cli import TrainerCLI
+from m2svid.training.cli import TrainerCLI
 from tests.tiny_run import LAST, QUICKSTART, ROOT, RUN, finish, start
 
 VERBS = [*cli.TRAINER_VERBS, *cli.VERBS]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from m2svid.errors import UserError
-from m2svid.trainer_cli import TrainerCLI
+from m2svid.training.cli import TrainerCLI
 from tests.tiny_run import CONFIGS
 
 BASES = ("e2e.yaml", "quickstart.yaml")
@@ -55,7 +55,7 @@ def test_the_bases_are_there():
 @pytest.mark.parametrize("name", BASES)
 def test_a_base_is_understood(name, parse):
     config = parse(base=name)
-    assert config["model"]["backbone"]["class_path"].startswith("m2svid.model.backbone.")
+    assert config["model"]["backbone"]["class_path"].startswith("m2svid.training.backbone.")
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -108,7 +108,7 @@ MISTAKES = {
     "data: {augmentation: {sale: [0.3, 1]}}": "Augmentation takes: fps, scale, ratio",
     "data: {on_error: ignore}": "'raise', 'skip'",
     "trainer: {precision: 8}": "bf16-mixed",
-    "trainer: {callbacks: [{class_path: m2svid.callbacks.Pictures, init_args: {steps: 1}}]}": (
+    "trainer: {callbacks: [{class_path: m2svid.training.callbacks.Pictures, init_args: {steps: 1}}]}": (
         "Pictures takes: every_n_steps, frames"
     ),
 }

@@ -152,7 +152,7 @@ def test_two_processes_validate_as_one(fitted):
 def test_predict_writes_right_views(fitted):
     overlay = fitted.folder / "predict.yaml"
     overlay.write_text("""
-trainer: {callbacks: [{class_path: m2svid.callbacks.PredictionWriter, init_args: {folder: right}}]}
+trainer: {callbacks: [{class_path: m2svid.training.callbacks.PredictionWriter, init_args: {folder: right}}]}
 data: {predict: [{name: val, shards: runs/quickstart/data/val/*.tar}]}
 """)
     log = ("--trainer.logger.init_args.save_dir", "predict")

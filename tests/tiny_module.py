@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from m2svid.model.backbone import SmallRandom
 from m2svid.model.vae import SpaceToDepth
-from m2svid.module import M2SVidModule
 from m2svid.recipes import EndToEnd
+from m2svid.training.backbone import SmallRandom
+from m2svid.training.module import M2SVidModule
 from tests.model import tiny
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from m2svid.attention import AttentionStrategy, Disoccluded, Factorized, Selection
 from m2svid.attention.base import over_frames, project_out
-from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SpaceToDepth
+from m2svid.training.backbone import SmallRandom
 
 
 class Recomputed(Disoccluded):

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from m2svid.bench.process import measured
-from m2svid.convert.convert import convert
-from m2svid.convert.disparity import to_disparity
-from m2svid.convert.models import load_model, make_refiner
 from m2svid.convert.options import Options
+from m2svid.convert.setup import load_model, make_refiner
 from m2svid.convert.stereo import warp_closed
-from m2svid.convert.views import Composer, to_pixels, to_tensor
+from m2svid.convert.verbs import convert
 from m2svid.depth.files import DepthFile
+from m2svid.depth.shot import to_disparity
 from m2svid.video.layouts import LAYOUTS
+from m2svid.video.pictures import Composer, to_pixels, to_tensor
 from m2svid.video.planes import to_planes
 from m2svid.video.read import Video
 from m2svid.video.write import Encoding, encode

@@ -10,11 +10,11 @@ import torch
 
 from m2svid.attention import Disoccluded
 from m2svid.bench.weights import PUBLISHED
+from m2svid.inference.footprint import measure
+from m2svid.inference.memory import Fit, describe, fit
 from m2svid.model.conditioning import Conditioning
-from m2svid.model.footprint import measure
 from m2svid.model.m2svid import M2SVid
-from m2svid.model.memory import Fit, describe, fit
-from m2svid.model.weights import components
+from m2svid.weights import parts as components
 
 
 def run(

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2svid.convert.windows import plan
 from m2svid.errors import UserError
+from m2svid.inference.windows import plan
 from m2svid.video.read import Video
 from m2svid.video.shots import survey
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from m2svid.data.procedural import ProceduralWorld
+from m2svid.synthetic.world import ProceduralWorld
 from m2svid.warping.mask import CLOSING_SIZE, close_hole
 from m2svid.warping.splat import warp
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from m2svid.attention import Factorized
 from m2svid.bench.process import measured
 from m2svid.errors import UserError
-from m2svid.model.weights.components import Component, Part, Parts, load, tensor_shapes
-from m2svid.model.weights.opening import Heads, open_weights
-from m2svid.model.weights.sgm import to_sgm
-from m2svid.model.weights.verbs import export, import_
+from m2svid.weights.opening import Heads, open_weights
+from m2svid.weights.parts import Component, Part, Parts, load, tensor_shapes
+from m2svid.weights.sgm import to_sgm
+from m2svid.weights.verbs import export, import_
 
 PUBLISHED: dict[Component, dict[str, Any]] = {
     "unet": {"in_channels": 13},  # the rest is its class's default

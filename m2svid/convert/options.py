@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, Literal, get_args, get_type_hints
 
-from m2svid.anaglyph import Method
 from m2svid.convert.report import Mode
 from m2svid.depth.files import Kind
 from m2svid.errors import UserError
+from m2svid.video.anaglyph import Method
 from m2svid.video.layouts import LayoutName
 from m2svid.video.read import parse_rate
 from m2svid.video.write import CodecName

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from m2svid.convert.disparity import to_disparity
-from m2svid.convert.refine import Refiner, keep_outside, match_color, unit
-from m2svid.convert.views import Pixels, to_pixels, to_tensor
-from m2svid.convert.windows import Window
+from m2svid.depth.shot import to_disparity
+from m2svid.inference.background import Refiner, keep_outside, match_color, unit
+from m2svid.inference.windows import Window
+from m2svid.video.pictures import Pixels, to_pixels, to_tensor
 from m2svid.warping.mask import blacken, close_hole
 from m2svid.warping.splat import warp
 

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from m2svid import x264
+from m2svid.video import x264
 
 # decord publishes the symbols of its libz of 2005 to the whole process, where OpenCV's PNG decoding breaks on
 # them: it returns wrong pixels. Kept to itself, decord harms nobody.

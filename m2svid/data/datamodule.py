@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from m2svid.batch import StereoBatch
 from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
-from m2svid.data.generated import ProceduralShards
 from m2svid.data.stream import DatasetSpec, EvalStream, TrainingStream
 from m2svid.data.transforms import Augmentation, EvalClip
 from m2svid.errors import UserError
+from m2svid.synthetic.shards import ProceduralShards
 
 log = logging.getLogger(__name__)
 

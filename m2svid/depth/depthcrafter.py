@@ -17,9 +17,9 @@ from torch import Tensor
 from m2svid.batch import StereoBatch
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
-from m2svid.model.footprint import measure
+from m2svid.inference.footprint import measure
+from m2svid.inference.memory import Fit, describe_decoding, fit, lent
 from m2svid.model.m2svid import M2SVid
-from m2svid.model.memory import Fit, describe_decoding, fit, lent
 from m2svid.model.neighbours import DepthCrafterConditioning
 from m2svid.model.vae import SVDAutoencoder
 

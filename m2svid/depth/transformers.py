@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from m2svid.depth.base import DepthEstimator
 from m2svid.errors import UserError
-from m2svid.model.weights.files import resolve
+from m2svid.weights.fetch import resolve
 
 # Models whose output is distance; all others give inverse depth up to scale and shift.
 _METRIC = ("metric", "zoedepth", "depth_pro", "glpn")

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from m2svid.attention import AttentionStrategy
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
+from m2svid.inference.refine import refine
 from m2svid.model import denoiser
 from m2svid.model.conditioning import MOTION_BUCKET_ID, Condition, Conditioning
 from m2svid.model.image_encoder import ImageEncoder, NoImageEncoder
-from m2svid.model.refine import refine
 from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.usage import Usage
 from m2svid.model.vae import VideoAutoencoder
 
 if TYPE_CHECKING:
-    from m2svid.model.weights.settings import AttentionName
+    from m2svid.weights.settings import AttentionName
 
 
 class M2SVid(nn.Module):
@@ -250,19 +250,19 @@ class M2SVid(nn.Module):
             dtype: of its parameters; None = the file's.
             attention: "disoccluded" or "factorized", where neither the weights nor the file's name say it.
             backbone: weights of VAE and image encoder, where `path` holds a U-Net only.
-            **options: less common ones, see `m2svid.model.weights.loading.load_model`.
+            **options: less common ones, see `m2svid.weights.load.load_model`.
 
         Raises:
             UserError: the weights are unknown, truncated, don't fit, or leave something open that must be
                 given.
         """
-        from m2svid.model.weights.loading import load_model  # knows this class
+        from m2svid.weights.load import load_model  # knows this class
 
         return load_model(path, device, dtype, backbone=backbone, attention=attention, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the folder that `from_pretrained` takes. Raises UserError where it exists."""
-        from m2svid.model.weights.loading import save_model
+        from m2svid.weights.load import save_model
 
         save_model(self, folder)
 

@@ -12,9 +12,9 @@ import av
 from av.container import Flags, InputContainer, OutputContainer
 
 from m2svid.errors import UserError
-from m2svid.video import ebml
-from m2svid.video.boxes import add_stereo_boxes
+from m2svid.video import matroska as ebml
 from m2svid.video.layouts import Layout
+from m2svid.video.mp4_boxes import add_stereo_boxes
 from m2svid.video.read import Video, is_cover
 from m2svid.video.shots import Survey
 from m2svid.video.write import ENCODERS, Encoding, read_piece

@@ -17,8 +17,8 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
-from m2svid import x264
 from m2svid.errors import UserError
+from m2svid.video import x264
 from m2svid.video.planes import PixelFormat, Plane, from_planes
 from m2svid.video.read import UNTAGGED, Color
 

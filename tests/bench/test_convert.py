@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from m2svid.attention import Disoccluded
 from m2svid.bench.convert import run
-from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
+from m2svid.training.backbone import SmallRandom
 
 
 def test_every_stage_has_a_speed():

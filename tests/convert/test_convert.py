@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from m2svid.convert.convert import convert
+from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film, picture, read_luma, read_rgb, read_times
 

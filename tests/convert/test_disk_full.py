@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from m2svid.convert.convert import convert
+from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
 from m2svid.video import mux, write
 from tests.convert.films import make_depth, make_film, picture

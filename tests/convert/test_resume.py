@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m2svid.convert.convert import convert
-from m2svid.convert.resume import WorkFolder
+from m2svid.convert.verbs import convert
+from m2svid.convert.work_folder import WorkFolder
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film
 
 ROOT = Path(__file__).parents[2]
 CALL = (
-    "import json, sys; from pathlib import Path; from m2svid.convert.convert import convert;"
+    "import json, sys; from pathlib import Path; from m2svid.convert.verbs import convert;"
     "o = json.loads(sys.argv[1]); convert(output=Path(o.pop('output')), **o)"
 )
 

@@ -8,8 +8,8 @@ import json
 import av
 import numpy as np
 
-from m2svid.convert.convert import convert
 from m2svid.convert.report import Reporter
+from m2svid.convert.verbs import convert
 from tests.convert.films import make_depth, make_film, picture
 
 OPTIONS = {"refine": "none", "progress": "json"}

@@ -11,16 +11,16 @@ import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
-from m2svid.convert.convert import convert
-from m2svid.convert.disparity import ShotDepth
-from m2svid.convert.models import open_depth
 from m2svid.convert.options import Options
-from m2svid.convert.refine_model import ModelRefiner
-from m2svid.convert.resume import WorkFolder
+from m2svid.convert.setup import open_depth
+from m2svid.convert.verbs import convert
+from m2svid.convert.work_folder import WorkFolder
 from m2svid.depth.depthcrafter import DepthCrafter, cross_fade
+from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
-from m2svid.model.footprint import measure
-from m2svid.model.memory import Fit
+from m2svid.inference.footprint import measure
+from m2svid.inference.memory import Fit
+from m2svid.inference.refiner import ModelRefiner
 from m2svid.model.sampler import Sampler
 from m2svid.video.read import Video
 from m2svid.video.shots import Shot

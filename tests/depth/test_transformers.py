@@ -8,10 +8,10 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
-from m2svid.convert.convert import convert
+from m2svid.convert.verbs import convert
 from m2svid.depth.transformers import TransformersDepth
 from m2svid.errors import UserError
-from m2svid.model.weights import files
+from m2svid.weights import fetch as files
 from tests.convert.films import make_film, read_rgb
 
 

@@ -9,13 +9,13 @@ import torch
 
 from m2svid.attention import Disoccluded, Factorized
 from m2svid.errors import UserError
-from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
 from m2svid.model.image_encoder import ImageEncoder
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SpaceToDepth, SVDAutoencoder
+from m2svid.training.backbone import SmallRandom
 from m2svid.warping.mask import mask_latent
 from tests.model import tiny
 

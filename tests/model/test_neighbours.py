@@ -10,8 +10,8 @@ from diffusers import EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.model.sampler import Sampler
-from m2svid.model.weights.loading import load_model, save_model
 from m2svid.warping.mask import blacken
+from m2svid.weights.load import load_model, save_model
 
 T, H, W = 3, 64, 64
 

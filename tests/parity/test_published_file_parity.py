@@ -8,9 +8,9 @@ import torch
 from m2svid.batch import StereoBatch
 from m2svid.model.image_encoder import preprocess
 from m2svid.model.sampler import Sampler
-from m2svid.model.weights.loading import load_model
-from m2svid.model.weights.opening import Heads
 from m2svid.warping.mask import blacken, close_hole, dilate
+from m2svid.weights.load import load_model
+from m2svid.weights.opening import Heads
 from tests.parity.rebuild import HEADS, inputs_and_outputs, rebuild_state
 
 FILES = {

@@ -5,10 +5,10 @@ import torch
 
 from m2svid.attention import Disoccluded
 from m2svid.errors import UserError
-from m2svid.model.backbone import SmallRandom
 from m2svid.model.conditioning import Conditioning
 from m2svid.model.vae import SpaceToDepth
 from m2svid.recipes import EndToEnd, LatentOnly, ReplaceFrames, StandardDiffusion
+from m2svid.training.backbone import SmallRandom
 from tests.recipes.test_replace_frames import make_batch
 
 

@@ -15,11 +15,12 @@ import av
 import pytest
 from av.sidedata.sidedata import Type
 
-from m2svid.convert.convert import convert
+from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
-from m2svid.video import boxes, mux
-from m2svid.video.boxes import add_stereo_boxes
+from m2svid.video import mp4_boxes as boxes
+from m2svid.video import mux
 from m2svid.video.layouts import LAYOUTS
+from m2svid.video.mp4_boxes import add_stereo_boxes
 from tests.convert.films import make_depth, make_film
 
 SIDE_BY_SIDE, TOP_BOTTOM = 1, 2  # FFmpeg's AVStereo3DType

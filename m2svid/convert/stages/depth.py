@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from m2svid.convert.disparity import ShotDepth
-from m2svid.convert.job import Job, Pictures, Target
-from m2svid.convert.models import open_depth, run_on
+from m2svid.convert.makers import make_encoding, stamped
 from m2svid.convert.options import DepthOptions, Options
-from m2svid.convert.pipeline import make_encoding, stamped
 from m2svid.convert.report import Reporter
-from m2svid.convert.views import Composer, Pixels, to_pixels
-from m2svid.convert.windows import WITHOUT_MODEL, Window
+from m2svid.convert.runner import Job, Pictures, Target
+from m2svid.convert.setup import open_depth, run_on
 from m2svid.depth.base import DepthEstimator
+from m2svid.depth.shot import ShotDepth
+from m2svid.inference.windows import WITHOUT_MODEL, Window
+from m2svid.sheets.draw import colorize
 from m2svid.video.layouts import LAYOUTS
+from m2svid.video.pictures import Composer, Pixels, to_pixels
 from m2svid.video.planes import PixelFormat
 from m2svid.video.read import Frame, Video
 from m2svid.video.write import lossless
-from m2svid.visualize import colorize
 
 
 def depth(input: Path, output: Path | None = None, preview: bool = False, **options: Any) -> None:

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from m2svid.convert.convert import output_name
-from m2svid.convert.disparity import ShotDepth
-from m2svid.convert.job import Job
-from m2svid.convert.models import load_model, make_refiner, run_on
+from m2svid.convert.makers import Conversion
 from m2svid.convert.options import Options
-from m2svid.convert.pipeline import Conversion
-from m2svid.convert.refine import Refiner
 from m2svid.convert.report import Reporter
-from m2svid.convert.resume import file_stamp
-from m2svid.convert.views import Pixels, to_tensor
-from m2svid.convert.windows import Window
+from m2svid.convert.runner import Job
+from m2svid.convert.setup import load_model, make_refiner, run_on
+from m2svid.convert.verbs import output_name
+from m2svid.convert.work_folder import file_stamp
+from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
+from m2svid.inference.background import Refiner
+from m2svid.inference.windows import Window
+from m2svid.video.pictures import Pixels, to_tensor
 from m2svid.video.read import Frame, Video
 from m2svid.video.sliding import Sliding
 

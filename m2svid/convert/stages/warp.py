@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from av.video.reformatter import ColorRange
 
-from m2svid.convert.disparity import ShotDepth, to_disparity
-from m2svid.convert.job import Job, Pictures, Target
-from m2svid.convert.models import open_depth, run_on
+from m2svid.convert.makers import stamped
 from m2svid.convert.options import DepthOptions, Options
-from m2svid.convert.pipeline import stamped
 from m2svid.convert.report import Reporter
+from m2svid.convert.runner import Job, Pictures, Target
+from m2svid.convert.setup import open_depth, run_on
 from m2svid.convert.stereo import warp_closed
-from m2svid.convert.views import Pixels, to_pixels, to_tensor
-from m2svid.convert.windows import WITHOUT_MODEL, Window
 from m2svid.depth.base import DepthEstimator
+from m2svid.depth.shot import ShotDepth, to_disparity
+from m2svid.inference.windows import WITHOUT_MODEL, Window
 from m2svid.video.layouts import LAYOUTS
+from m2svid.video.pictures import Pixels, to_pixels, to_tensor
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.video.read import Frame, Video
 from m2svid.video.write import lossless

@@ -1,7 +1,0 @@
-"""Weights of every published format in and out."""
-
-from m2svid.model.weights.check import MismatchError
-from m2svid.model.weights.components import Part, Parts, build
-from m2svid.model.weights.sgm import to_diffusers, to_sgm
-
-__all__ = ["MismatchError", "Part", "Parts", "build", "to_diffusers", "to_sgm"]

@@ -1,0 +1,67 @@
+"""Shards that a run makes for itself before it starts, from the procedural world."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from m2svid.errors import UserError
+from m2svid.synthetic.world import make_shards
+
+
+@dataclass(frozen=True)
+class ProceduralShards:
+    """Makes `{folder}/train/*.tar` and `{folder}/val/*.tar` where they are not there yet.
+
+    Attributes:
+        folder: where the shards are kept.
+        train: clips to train on.
+        val: clips to validate on, of other worlds.
+        frames: frames a clip.
+        height: pixels.
+        width: pixels.
+        fps: frame rate that the clips are given.
+        objects: objects a world.
+        seed: of all worlds.
+    """
+
+    folder: str
+    train: int = 64
+    val: int = 8
+    frames: int = 16
+    height: int = 128
+    width: int = 128
+    fps: int = 8
+    objects: int = 12
+    seed: int = 0
+
+    def make(self) -> None:
+        """Make the missing splits, each whole or not at all.
+
+        Raises:
+            UserError: if there are shards that were made with other options.
+        """
+        for split, clips in (("train", self.train), ("val", self.val)):
+            folder = Path(self.folder) / split
+            options = asdict(self) | {"split": split, "clips": clips}
+            for other in ("folder", "train", "val"):
+                del options[other]
+            self._make_split(folder, options)
+
+    def _make_split(self, folder: Path, options: dict[str, int | str]) -> None:
+        record = json.dumps(options, indent=1)
+        made = folder / "options.json"
+        if made.exists() and made.read_text() == record:
+            return
+        if folder.exists():
+            raise UserError(
+                f"{folder} holds shards of other options than data.procedural has: remove that folder or "
+                "change data.procedural.folder"
+            )
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make_shards(unfinished, **options)
+        (unfinished / made.name).write_text(record)
+        unfinished.rename(folder)

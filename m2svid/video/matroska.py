@@ -1,0 +1,96 @@
+"""What players recognise stereo and VR180 by in Matroska.
+
+FFmpeg has a tag for the former. It could write the projection too, but PyAV has no way to ask it for that.
+
+Source: Google, Spherical Video V2 RFC; RFC 9559 (Matroska), RFC 8794 (EBML).
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from m2svid.video.layouts import Layout
+from m2svid.video.mp4_boxes import HALF_SPHERE, Box, only
+
+_SEGMENT, _TRACKS, _TRACK = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
+_NAME, _VIDEO, _CRC, _VOID = b"\x53\x6e", b"\xe0", b"\xbf", b"\xec"
+_PROJECTION, _TYPE, _PRIVATE = b"\x76\x70", b"\x76\x71", b"\x76\x72"
+_EQUIRECTANGULAR = b"\x01"
+_ROOM = 40  # bytes, more than the projection takes
+
+
+def tags(layout: Layout) -> dict[str, str]:
+    """What FFmpeg is to write about the video track; its name makes room that `add_projection` takes."""
+    mode = {"stereo_mode": layout.stereo_mode} if layout.stereo_mode else {}
+    return mode | ({"title": "-" * _ROOM} if layout.spherical else {})
+
+
+def add_projection(path: Path, layout: Layout) -> None:
+    """Describe half spheres in a finished Matroska file, in place; other layouts stay.
+
+    Args:
+        path: the film, written with `tags`.
+        layout: of its only video track.
+
+    Raises:
+        RuntimeError: the file is built in another way.
+    """
+    if not layout.spherical:
+        return
+    with path.open("r+b") as file:
+        whole = Box(b"", 0, 0, file.seek(0, os.SEEK_END))
+        tracks = only(_children(file, only(_children(file, whole), _SEGMENT)), _TRACKS)
+        content = b"".join(_changed(file, box) for box in _children(file, tracks) if box.kind != _CRC)
+        checksum = _element(_CRC, zlib.crc32(content).to_bytes(4, "little"))
+        if tracks.content + len(checksum + content) != tracks.end:
+            raise RuntimeError("the tracks of the film changed their size")
+        file.seek(tracks.content)
+        file.write(checksum + content)
+
+
+def _changed(file: BinaryIO, track: Box) -> bytes:
+    """The bytes of a child of the tracks; in that of the film, the projection instead of the name."""
+    children = list(_children(file, track)) if track.kind == _TRACK else []
+    if _VIDEO not in [child.kind for child in children]:
+        return _read(file, track.start, track.end)
+    name, video = only(children, _NAME), only(children, _VIDEO)
+    sphere = _element(_TYPE, _EQUIRECTANGULAR) + _element(_PRIVATE, HALF_SPHERE)
+    described = _element(_VIDEO, _read(file, video.content, video.end) + _element(_PROJECTION, sphere))
+    kept = b"".join(_read(file, box.start, box.end) for box in children if box not in (name, video))
+    room = track.end - track.content - len(kept + described)
+    return _read(file, track.start, track.content) + kept + described + _element(_VOID, bytes(room - 2))
+
+
+def _element(kind: bytes, content: bytes) -> bytes:
+    long = len(content) > 126  # a size of seven ones is reserved
+    size = (len(content) | 0x4000).to_bytes(2, "big") if long else bytes([len(content) | 0x80])
+    return kind + size + content
+
+
+def _children(file: BinaryIO, parent: Box) -> Iterator[Box]:
+    start = parent.content
+    while start < parent.end:
+        file.seek(start)
+        kind = _number(file)
+        size = _number(file)
+        content = file.tell()
+        length = int.from_bytes(size, "big") & ((1 << 7 * len(size)) - 1)
+        if content + length > parent.end:
+            raise RuntimeError(f"element {kind.hex()} at byte {start} does not fit into its parent")
+        yield Box(kind, start, content, content + length)
+        start = content + length
+
+
+def _number(file: BinaryIO) -> bytes:
+    """An id or a size; the zeros it begins with tell how many bytes follow the first."""
+    first = file.read(1)
+    return first + file.read(8 - first[0].bit_length())
+
+
+def _read(file: BinaryIO, start: int, end: int) -> bytes:
+    file.seek(start)
+    return file.read(end - start)

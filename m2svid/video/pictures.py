@@ -1,0 +1,117 @@
+"""From the refined views of a window to pictures in the chosen layout.
+
+Shapes: T frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m2svid.video.anaglyph import Method, anaglyph
+from m2svid.video.layouts import Layout, arrange
+from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
+from m2svid.video.read import Frame, VideoInfo
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def to_tensor(rgb: Sequence[Pixels]) -> Tensor:
+    """Frames (H, W, 3) -> (T, 3, H, W): uint8 stays uint8, uint16 becomes float in [0, 1]."""
+    video = np.stack(rgb).transpose(0, 3, 1, 2)
+    if video.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(video))
+    return torch.from_numpy(video.astype(np.float32) / 65535)
+
+
+def to_pixels(video: Tensor, bits: int) -> Pixels:
+    """(T, 3, H, W), uint8 or float in [0, 1] -> (T, H, W, 3), uint8, or uint16 of full scale."""
+    if video.is_floating_point():
+        levels = 255 if bits == 8 else 65535
+        video = (video.clamp(0, 1) * levels).round().cpu()
+        return video.permute(0, 2, 3, 1).contiguous().numpy().astype(np.uint8 if bits == 8 else np.uint16)
+    return video.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def shift(rgb: Pixels, columns: int) -> Pixels:
+    """Frames (T, H, W, 3) moved to the right by whole pixels (to the left if negative), black where freed."""
+    if columns == 0:
+        return rgb
+    moved = np.zeros_like(rgb)
+    if columns > 0:
+        moved[:, :, columns:] = rgb[:, :, :-columns]
+    else:
+        moved[:, :, :columns] = rgb[:, :, -columns:]
+    return moved
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Puts the views of a window together.
+
+    Attributes:
+        layout: how.
+        pixel_format: of the pictures; None for RGB planes, as picture files take them.
+        info: of the source.
+        method: of anaglyphs.
+        project: what is done to each view first, instead of taking the source's samples as they are.
+    """
+
+    layout: Layout
+    pixel_format: PixelFormat | None
+    info: VideoInfo
+    method: Method
+    project: Callable[[Pixels], Pixels] | None = None
+
+    def pictures(self, frames: Sequence[Frame], left: Pixels | None, right: Pixels) -> Iterator[list[Plane]]:
+        """One picture a frame, of both views.
+
+        Args:
+            frames: of the source; they are the left view where `left` is None, their samples untouched.
+            left: (T, H, W, 3), a left view that was made.
+            right: (T, H, W, 3).
+        """
+        for index, frame in enumerate(frames):
+            made = None if left is None else left[index]
+            if not self.layout.mixed and self.project is None:
+                yield self._arrange([self._left(frame, made), self._planes(right[index])])
+                continue
+            views = [frame.rgb(8 if right.dtype == np.uint8 else 16) if made is None else made, right[index]]
+            changed = [self._anaglyph(*views)] if self.project is None else map(self.project, views)
+            yield self._arrange([self._planes(view) for view in changed])
+
+    def left(self, frames: Sequence[Frame], left: Pixels | None) -> Iterator[list[Plane]]:
+        """The left view alone; arguments as above."""
+        for index, frame in enumerate(frames):
+            yield self._arrange([self._left(frame, None if left is None else left[index])])
+
+    def right(self, right: Pixels) -> Iterator[list[Plane]]:
+        """The right view alone, (T, H, W, 3)."""
+        for view in right:
+            yield self._arrange([self._planes(view)])
+
+    def _left(self, frame: Frame, made: Pixels | None) -> list[Plane]:
+        if made is not None:
+            return self._planes(made)
+        return self._planes(frame.rgb()) if self.pixel_format is None else frame.planes(self.pixel_format)
+
+    def _arrange(self, views: list[list[Plane]]) -> list[Plane]:
+        return arrange(views, self.layout, self.pixel_format or PixelFormat("444", 8))
+
+    def _planes(self, rgb: Pixels) -> list[Plane]:
+        if self.pixel_format is None:
+            return list(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        color_range = ColorRange.JPEG if self.info.full_range else ColorRange.MPEG
+        return rgb_to_planes(rgb, self.pixel_format, self.info.matrix, color_range)
+
+    def _anaglyph(self, left: Pixels, right: Pixels) -> Pixels:
+        scale = np.iinfo(right.dtype).max
+        views = [torch.from_numpy(view.astype(np.float32) / scale).permute(2, 0, 1) for view in (left, right)]
+        mixed = anaglyph(*views, method=self.method)
+        return to_pixels(mixed[None], 8 if right.dtype == np.uint8 else 16)[0]

@@ -1,0 +1,113 @@
+"""Evaluation of the model and the baselines against values calculated by hand."""
+
+import csv
+import logging
+import math
+
+import pytest
+import torch
+
+from m2svid.errors import UserError
+from m2svid.evaluation.evaluation import Evaluation
+from tests.tiny_module import make_batch
+
+
+def psnr(video, truth):
+    return -10 * math.log10(((video - truth) ** 2).mean().item())
+
+
+def filled_row(row, hole):
+    """One row of one channel: a hole pixel gets the next valid pixel to its right, else to its left."""
+    valid = [x for x in range(len(row)) if not hole[x]]
+    nearest = [next((v for v in valid if v > x), max(valid)) if hole[x] else x for x in range(len(row))]
+    return [row[x] for x in nearest]
+
+
+def filled(video, hole):
+    """(T, 3, H, W), pixel by pixel."""
+    out = video.clone()
+    for t, c, y in torch.cartesian_prod(*(torch.arange(n) for n in video.shape[:3])).tolist():
+        out[t, c, y] = torch.tensor(filled_row(video[t, c, y].tolist(), hole[t, 0, y].tolist()))
+    return out
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two datasets; the first gets two batches, of two clips and of one."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    evaluation = Evaluation(("psnr",), ("warped", "filled"))
+    evaluation.start(["street", "forest"], torch.device("cpu"))
+    seen = [
+        (0, make_batch(("a", "b"), seed=1)),
+        (0, make_batch(("c",), seed=2)),
+        (1, make_batch(("a",), seed=3)),
+    ]
+    for dataset, batch in seen:
+        evaluation.update(dataset, batch.left, batch)  # the left view in the place of a prediction
+    return evaluation.finish(folder, "val_step7"), seen, folder
+
+
+def clips(seen, dataset):
+    return [(batch, i) for number, batch in seen if number == dataset for i in range(len(batch.keys))]
+
+
+@pytest.mark.parametrize(("dataset", "name"), [(0, "street"), (1, "forest")])
+def test_means_over_the_videos_of_each_dataset_and_method(finished, dataset, name):
+    values, seen, _ = finished
+    expected = {"model": [], "warped": [], "filled": []}
+    for batch, i in clips(seen, dataset):
+        expected["model"].append(psnr(batch.left[i], batch.right[i]))
+        expected["warped"].append(psnr(batch.warped[i], batch.right[i]))
+        expected["filled"].append(psnr(filled(batch.warped[i], batch.hole[i]), batch.right[i]))
+    for method, each in expected.items():
+        path = name if method == "model" else f"{name}/{method}"
+        assert values[f"{path}/psnr"] == pytest.approx(sum(each) / len(each), abs=1e-4)
+        assert values[f"{path}/num_videos"] == len(each)
+
+
+def test_the_hole_decides_which_pixels_are_inside(finished):
+    values, seen, _ = finished
+    ((batch, i),) = clips(seen, 1)
+    inside = batch.hole[i].expand_as(batch.left[i])
+    expected = psnr(batch.left[i][inside], batch.right[i][inside])
+    assert values["forest/psnr_masked_inside"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_file_with_every_video_for_each_dataset_and_method(finished):
+    _, seen, folder = finished
+    assert {path.name for path in folder.iterdir()} == {
+        f"val_step7_{dataset}{method}.csv"
+        for dataset in ("street", "forest")
+        for method in ("", "_warped", "_filled")
+    }
+    with (folder / "val_step7_street_warped.csv").open() as file:
+        rows = {row["key"]: float(row["psnr"]) for row in csv.DictReader(file)}
+    expected = {b.keys[i]: psnr(b.warped[i], b.right[i]) for b, i in clips(seen, 0)}
+    assert rows == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_evaluation_begins_anew(tmp_path):
+    evaluation = Evaluation(("psnr",))
+    means = []
+    for seed in (1, 2):
+        evaluation.start(["made"], torch.device("cpu"))
+        batch = make_batch(("a",), seed=seed)
+        evaluation.update(0, batch.left, batch)
+        means.append(evaluation.finish(tmp_path, str(seed)))
+    assert [mean["made/num_videos"] for mean in means] == [1, 1]
+    assert means[0]["made/psnr"] != means[1]["made/psnr"]
+
+
+def test_lpips_is_left_out_by_an_option_only_and_says_so(tmp_path, caplog):
+    with pytest.raises(
+        UserError, match=r"missing\.pth is not there.*vgg_weights.*--model\.metrics '\[psnr, ms_ssim\]'"
+    ):
+        Evaluation(("psnr", "lpips"), vgg_weights=str(tmp_path / "missing.pth"))
+    with caplog.at_level(logging.INFO, "m2svid"):
+        Evaluation(("psnr",))
+    assert "LPIPS is left out" in caplog.text
+
+
+def test_an_unknown_baseline_is_refused():
+    with pytest.raises(UserError, match="warped, filled, not 'blurred'"):
+        Evaluation(("psnr",), ("blurred",))

@@ -1,0 +1,59 @@
+"""Shards that a run makes for itself: once, whole, and as the options say."""
+
+import pytest
+
+from m2svid.data.clips import ClipReader
+from m2svid.data.sources import read_shard
+from m2svid.errors import UserError
+from m2svid.synthetic import shards as generated
+from m2svid.synthetic.shards import ProceduralShards
+
+TINY = {"train": 2, "val": 1, "frames": 3, "height": 16, "width": 32, "objects": 1}
+
+
+def infos(folder):
+    return [ClipReader(raw).info for path in sorted(folder.glob("*.tar")) for raw in read_shard(str(path))]
+
+
+def test_both_splits_are_made_as_the_options_say(tmp_path):
+    ProceduralShards(str(tmp_path), **TINY, fps=5).make()
+    train, val = infos(tmp_path / "train"), infos(tmp_path / "val")
+    assert (len(train), len(val)) == (2, 1)
+    for info in train + val:
+        assert (info.num_frames, info.height, info.width, info.fps) == (3, 16, 32, 5)
+    assert len({info.source for info in train + val}) == 3  # other worlds to validate on
+
+
+def test_they_are_made_once(tmp_path, monkeypatch):
+    shards = ProceduralShards(str(tmp_path), **TINY)
+    shards.make()
+    monkeypatch.setattr(generated, "make_shards", lambda *args, **kwargs: pytest.fail("made again"))
+    shards.make()
+
+
+def test_shards_of_other_options_are_refused_and_kept(tmp_path):
+    ProceduralShards(str(tmp_path), **TINY).make()
+    with pytest.raises(
+        UserError, match=f"{tmp_path / 'train'} holds shards of other options.*data.procedural"
+    ):
+        ProceduralShards(str(tmp_path), **TINY, seed=1).make()
+    with pytest.raises(UserError, match=str(tmp_path / "val")):
+        ProceduralShards(str(tmp_path), **(TINY | {"val": 2})).make()
+    assert len(infos(tmp_path / "val")) == 1
+
+
+def test_an_interrupted_split_is_made_again(tmp_path, monkeypatch):
+    shards, make_shards = ProceduralShards(str(tmp_path), **TINY), generated.make_shards
+
+    def interrupted(out, clips, **options):
+        make_shards(out, clips=1, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generated, "make_shards", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shards.make()
+    assert not (tmp_path / "train").exists()
+    monkeypatch.setattr(generated, "make_shards", make_shards)
+    shards.make()
+    assert len(infos(tmp_path / "train")) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "val"]

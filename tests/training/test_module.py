@@ -1,0 +1,148 @@
+"""The module's checkpoints, randomness and evaluation steps, without a trainer where none is needed."""
+
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from m2svid.errors import UserError
+from m2svid.recipes import LatentOnly, StandardDiffusion
+from m2svid.training.callbacks import first_clip
+from tests.tiny_module import make_batch, make_module
+
+
+def at_rank(module, rank):
+    """What the module asks its trainer for."""
+    module._trainer = SimpleNamespace(global_rank=rank)
+    return module
+
+
+def training_loss(module, batch):
+    module.log = module.log_dict = lambda *args, **kwargs: None
+    return module.training_step(batch, 0).item()
+
+
+def test_only_the_unet_is_trained_and_saved():
+    module = make_module()
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert (
+        trained
+        == set(module.state_dict())
+        == {f"model.unet.{name}" for name in module.model.unet.state_dict()}
+    )
+    (group,) = module.configure_optimizers()["optimizer"].param_groups
+    assert group["lr"] == 2e-6  # the paper's
+    assert {id(p) for p in group["params"]} == {id(p) for p in module.model.unet.parameters()}
+
+
+def test_a_schedule_goes_by_steps():
+    module = make_module(lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer))
+    scheduler = module.configure_optimizers()["lr_scheduler"]
+    assert scheduler["interval"] == "step"
+    assert isinstance(scheduler["scheduler"], torch.optim.lr_scheduler.ConstantLR)
+
+
+def test_weights_survive_a_checkpoint():
+    written, read = make_module(seed=1), make_module(seed=2)
+    key = "model.unet.conv_in.weight"
+    assert not torch.equal(written.state_dict()[key], read.state_dict()[key])
+    read.load_state_dict(written.state_dict())
+    for name, tensor in written.state_dict().items():
+        assert torch.equal(tensor, read.state_dict()[name])
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_lists():
+    module = make_module()
+    state = module.state_dict()
+    conv_out = state.pop("model.unet.conv_out.bias")
+    state["model.unet.conv_out.scale"] = conv_out
+    with pytest.raises(UserError) as refused:
+        module.load_state_dict(state)
+    assert "missing ['model.unet.conv_out.bias']" in str(refused.value)
+    assert "unexpected ['model.unet.conv_out.scale']" in str(refused.value)
+    assert "of another shape nothing" in str(refused.value)
+    other = make_module(conditioning=("warped", "mask"))
+    with pytest.raises(UserError, match=r"conv_in\.weight \(32, 145, 3, 3\) instead of \(32, 97, 3, 3\)"):
+        other.load_state_dict(module.state_dict())
+
+
+def test_init_unet_takes_the_weights_alone(tmp_path, caplog):
+    written, path = make_module(seed=1), tmp_path / "trained.ckpt"
+    torch.save({"state_dict": written.state_dict(), "global_step": 7}, path)
+    with caplog.at_level(logging.INFO, "m2svid"):
+        module = make_module(seed=2, init_unet=str(path))
+    assert f"U-Net weights from {path} (step 7)" in caplog.text
+    for name, tensor in written.state_dict().items():
+        assert torch.equal(tensor, module.state_dict()[name])
+    with pytest.raises(UserError, match="another model"):
+        make_module(conditioning=("warped", "mask"), init_unet=str(path))
+    with pytest.raises(UserError, match="init_unet: there is no file"):
+        make_module(init_unet=str(tmp_path / "none.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"conditioning": ("left", "wraped", "mask")}, "conditioning.*wraped"),
+        ({"conditioning": ()}, "conditioning"),
+        ({"noise_aug": -0.1}, "model.noise_aug.*-0.1"),
+        ({"metrics": ("psnr", "lpips"), "vgg_weights": "none.pth"}, "none.pth.*--model.metrics"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_at_once(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make_module(**options)
+
+
+def test_the_randomness_of_a_step_depends_on_seed_rank_and_batch_alone():
+    batch = make_batch(index=5)
+    losses = {}
+    for place in ((0, 0, 5), (1, 0, 5), (0, 1, 5), (0, 0, 6)):
+        seed, rank, index = place
+        module = at_rank(make_module(seed=3), rank)
+        module.seed = seed
+        torch.manual_seed(sum(place))  # of no consequence
+        losses[place] = training_loss(module, replace(batch, index=index))
+    assert len(set(losses.values())) == 4
+    again = at_rank(make_module(seed=3), 0)
+    training_loss(again, make_batch(index=1))  # nor is what came before
+    assert training_loss(again, batch) == losses[0, 0, 5]
+
+
+@pytest.mark.parametrize(
+    "recipe", [LatentOnly(), StandardDiffusion(num_steps=2)], ids=["one step", "two from noise"]
+)
+def test_a_prediction_depends_on_the_clip_alone(recipe):
+    """Neither on its process, nor on the clips beside it, nor on training before."""
+    batch = make_batch(("made/a", "made/b"))
+    module = at_rank(make_module(recipe=recipe, noise_aug=0.2), 0)
+    both = module.predict(batch)
+    assert both.shape == batch.left.shape and both.min() >= 0 and both.max() <= 1
+    alone = at_rank(make_module(recipe=recipe, noise_aug=0.2), 1)
+    training_loss(alone, batch)
+    second = replace(first_clip(flipped(batch)), keys=("made/b",))
+    torch.testing.assert_close(alone.predict(second)[0], both[1], rtol=0, atol=2e-6)
+    assert not torch.equal(module.predict(replace(batch, keys=("made/c", "made/b")))[0], both[0])
+
+
+def flipped(batch):
+    views = {name: getattr(batch, name).flip(0) for name in ("left", "warped", "hole", "fps", "right")}
+    return replace(batch, **views, keys=batch.keys[::-1])
+
+
+def test_prediction_leaves_no_gradients_and_training_returns_to_training_mode():
+    module = at_rank(make_module(), 0)
+    assert not module.predict(make_batch()).requires_grad
+    assert not module.model.unet.training
+    training_loss(module, make_batch())
+    assert module.model.unet.training and not module.model.training
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "other.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"model.init_unet: .*other.ckpt is no checkpoint"):
+        make_module(init_unet=str(path))
