@@ -16,9 +16,9 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.logging import RichHandler
 
-from data_prep.checks import MATCHING_SHARE, check_stereo
-from data_prep.clip import MatchedClip, match_clip
-from data_prep.video import Layout, StereoVideo, split_evenly
+from data_prep.steps.checks import MATCHING_SHARE, check_stereo
+from data_prep.steps.clip import MatchedClip, match_clip
+from data_prep.steps.video import Layout, StereoVideo, split_evenly
 from m2svid.cli import spelled_out
 from m2svid.data.shards import Clip, ShardWriter
 from m2svid.errors import UserError

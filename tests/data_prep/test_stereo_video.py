@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from data_prep.steps.video import StereoVideo, gray, split_evenly
 from data_prep.stereo_video import main
-from data_prep.video import StereoVideo, gray, split_evenly
 from m2svid.data.clips import ClipReader, Region
 from m2svid.data.sources import read_shard
 from m2svid.errors import UserError

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.alignment import vertical_offset
-from data_prep.eye_order import eye_order
-from data_prep.search_range import Disparities, find_disparities
-from data_prep.video import Pair, StereoVideo
+from data_prep.steps.alignment import vertical_offset
+from data_prep.steps.eye_order import eye_order
+from data_prep.steps.search_range import Disparities, find_disparities
+from data_prep.steps.video import Pair, StereoVideo
 from m2svid.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data_prep.disparity import DisparityRange, match
-from data_prep.video import Pair, gray
+from data_prep.steps.disparity import DisparityRange, match
+from data_prep.steps.video import Pair, gray
 
 _WIDTH = 512  # pixels; wider views are made smaller
 _LARGEST = 0.25  # of the width: larger disparities are not looked for

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep.disparity import DisparityRange, dense_disparity, fill_from_background, match
-from data_prep.search_range import find_disparities
-from data_prep.shift import crop_even, shift_views
-from data_prep.video import gray
+from data_prep.steps.disparity import DisparityRange, dense_disparity, fill_from_background, match
+from data_prep.steps.search_range import find_disparities
+from data_prep.steps.shift import crop_even, shift_views
+from data_prep.steps.video import gray
 from tests.data_prep.scenes import BOX, WIDTH, pair
 
-SCENES = Path(__file__).parents[2].parent / "shared" / "data"
+SCENES = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def test_matched_disparity_is_the_true_one():

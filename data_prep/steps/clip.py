@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_prep.disparity import DisparityRange, dense_disparity
-from data_prep.search_range import find_disparities
-from data_prep.shift import crop_even, shift_views
-from data_prep.video import Pair
+from data_prep.steps.disparity import DisparityRange, dense_disparity
+from data_prep.steps.search_range import find_disparities
+from data_prep.steps.shift import crop_even, shift_views
+from data_prep.steps.video import Pair
 
 _SAMPLES = 4  # pairs on which the disparity range of a clip is found
 

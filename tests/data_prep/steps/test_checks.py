@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from data_prep.alignment import vertical_offset
-from data_prep.checks import check_stereo
-from data_prep.eye_order import EyeOrder, eye_order
-from data_prep.search_range import find_disparities
-from data_prep.video import StereoVideo
+from data_prep.steps.alignment import vertical_offset
+from data_prep.steps.checks import check_stereo
+from data_prep.steps.eye_order import EyeOrder, eye_order
+from data_prep.steps.search_range import find_disparities
+from data_prep.steps.video import StereoVideo
 from m2svid.errors import UserError
 from tests.data_prep.scenes import pair, texture
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data_prep.video import Pair, gray
+from data_prep.steps.video import Pair, gray
 
 _FEATURES = 1000
 _RATIO = 0.8  # D. Lowe's ratio test, IJCV 2004

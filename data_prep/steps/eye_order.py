@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from data_prep.disparity import DisparityRange, match
-from data_prep.video import Pair, gray
+from data_prep.steps.disparity import DisparityRange, match
+from data_prep.steps.video import Pair, gray
 
 _NEIGHBOURS = 4  # pixels beside a strip whose colour is compared with the strip's
 _SMALLEST_STEP = 2.0  # pixels of disparity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_prep.video import Pair
+from data_prep.steps.video import Pair
 
 
 def crop_even(pair: Pair) -> Pair:

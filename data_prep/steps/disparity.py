@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data_prep.video import Pair, gray
+from data_prep.steps.video import Pair, gray
 
 # Chosen on three real scenes (Middlebury's Adirondack, a street, a forest) by the PSNR of the warped view.
 # Blocks of 3 and lower penalties leave 7.5 instead of 8.6 % of Adirondack wrong by more than 2 px, but in the
