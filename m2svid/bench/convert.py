@@ -20,7 +20,7 @@ import torch
 from m2svid.bench.process import measured
 from m2svid.convert.options import Options
 from m2svid.convert.setup import load_model, make_refiner
-from m2svid.convert.stereo import warp_closed
+from m2svid.warping.view import warp_view
 from m2svid.convert.verbs import convert
 from m2svid.depth.files import DepthFile
 from m2svid.depth.shot import to_disparity
@@ -115,7 +115,7 @@ def _refine(
     rgb = [frame.rgb() for frame in islice(video.frames(), options.window)]
     left = to_tensor(rgb)
     maps = to_disparity(DepthFile(depth, "inverse")(rgb, 0), *left.shape[-2:], disparity)
-    warped, hole = warp_closed(left, maps)
+    warped, hole = warp_view(left, maps)
     seconds = _time(lambda: to_pixels(refiner(left, warped, hole, float(video.info.rate), None), 8))
     return seconds, torch.cuda.max_memory_allocated(device) / 1e9 if device.startswith("cuda") else 0.0
 
@@ -134,7 +134,7 @@ def _stages(video: Video, depth: Path, disparity: float, piece: Path) -> dict[st
     def warp() -> None:
         left = to_tensor(kept["rgb"])
         maps = to_disparity(kept["depth"], *left.shape[-2:], disparity)
-        kept["warped"], kept["hole"] = warp_closed(left, maps)
+        kept["warped"], kept["hole"] = warp_view(left, maps)
 
     def fill() -> None:
         kept["right"] = to_pixels(fill_from_background(kept["warped"], kept["hole"]), 8)

@@ -17,8 +17,7 @@ from m2svid.depth.shot import to_disparity
 from m2svid.inference.background import Refiner, keep_outside, match_color, unit
 from m2svid.inference.windows import Window
 from m2svid.video.pictures import Pixels, to_pixels, to_tensor
-from m2svid.warping.mask import blacken, close_hole
-from m2svid.warping.splat import warp
+from m2svid.warping.view import warp_view
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class StereoMaker:
         return np.stack(views)
 
     def _right(self, window: Window, left: Tensor, disparity: Tensor, shared: Pixels | None) -> Pixels:
-        return self.refine(window, left, *warp_closed(left, disparity), shared)
+        return self.refine(window, left, *warp_view(left, disparity), shared)
 
     def refine(
         self, window: Window, left: Tensor, warped: Tensor, hole: Tensor, shared: Pixels | None
@@ -90,17 +89,6 @@ class StereoMaker:
         if before is not None:
             right = cross_fade(unit(right), before, window.fade)
         return to_pixels(right, self.bits)
-
-
-def warp_closed(left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-    """The left view (T, 3, H, W) warped to the right eye, black in holes; and the closed holes."""
-    warped, hole = torch.empty_like(left), torch.empty_like(disparity, dtype=torch.bool)
-    # One frame at a time: large temporaries cost more than what is done with them.
-    for place in range(len(left)):
-        frame, open_hole = warp(left[place], disparity[place])
-        hole[place] = close_hole(open_hole)
-        warped[place] = blacken(frame, hole[place])
-    return warped, hole
 
 
 def cross_fade(right: Tensor, before: Tensor, fade: int) -> Tensor:

@@ -24,8 +24,8 @@ from m2svid.data.buckets import Bucket
 from m2svid.data.clips import ClipReader, Region
 from m2svid.data.shards import ClipInfo
 from m2svid.errors import UserError
-from m2svid.warping.mask import CLOSING_SIZE, blacken, close_hole
-from m2svid.warping.splat import warp
+from m2svid.warping.mask import CLOSING_SIZE
+from m2svid.warping.view import close_view, warp_view
 
 # A closing looks twice its radius far: half for the dilation, half for the erosion after it.
 _CLOSING_REACH = CLOSING_SIZE - 1
@@ -225,37 +225,23 @@ def make_sample(
         if reader.has_disparity:
             # Pixels move left only, and by no more than the largest disparity.
             source = around.grown(0, math.ceil(reader.info.disparity_max) + 1, frame)
-            disparity = reader.disparity(indices, source)
-            warped = pool.map(partial(_warp, source, around), left.result().chunk(2), disparity.chunk(2))
+            stored = source.of(left.result()), reader.disparity(indices, source)
+            warped = pool.map(warp_view, *(video.chunk(2) for video in stored))
         else:
+            source = around
             stored = around.of(reader.video("warped", indices)), reader.hole(indices, around)
-            warped = zip(*(video.chunk(2) for video in stored), strict=True)
-        halves = (left.result().chunk(2), right.result().chunk(2), *zip(*warped, strict=True))
-        halves = pool.map(partial(_finish, region, around, size), *halves)
+            warped = pool.map(close_view, *(video.chunk(2) for video in stored))
+        views = [region.of(video.result()).chunk(2) for video in (left, right)]
+        views += [map(region.within(source).of, halves) for halves in zip(*warped, strict=True)]
+        halves = pool.map(partial(_resize_all, size), *views)
         left, right, warped, hole = (torch.cat(video) for video in zip(*halves, strict=True))
     return Sample(left, right, warped, hole, float(fps))
 
 
-def _warp(source: Region, around: Region, left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-    """Warped view and hole `around` the crop, from the disparity of the `source` region."""
-    warped, hole = warp(source.of(left), disparity)
-    return around.within(source).of(warped), around.within(source).of(hole)
-
-
-def _finish(
-    region: Region,
-    around: Region,
-    size: tuple[int, int],
-    left: Tensor,
-    right: Tensor,
-    warped: Tensor,
-    hole: Tensor,
+def _resize_all(
+    size: tuple[int, int], left: Tensor, right: Tensor, warped: Tensor, hole: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Left, right, warped and hole of the crop in their final size."""
-    inner = region.within(around)
-    hole = inner.of(close_hole(hole))
-    views = (region.of(left), region.of(right), blacken(inner.of(warped), hole))
-    return *(_resize(view, size) for view in views), _resize_hole(hole, size)
+    return *(_resize(view, size) for view in (left, right, warped)), _resize_hole(hole, size)
 
 
 def _resize(video: Tensor, size: tuple[int, int]) -> Tensor:

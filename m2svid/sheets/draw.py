@@ -26,8 +26,7 @@ from m2svid.data.shards import ClipInfo
 from m2svid.data.sources import expand_shards, read_shard
 from m2svid.errors import UserError
 from m2svid.video.anaglyph import anaglyph
-from m2svid.warping.mask import blacken, close_hole
-from m2svid.warping.splat import warp
+from m2svid.warping.view import close_view, warp_view
 
 log = logging.getLogger(__name__)
 
@@ -203,12 +202,11 @@ def _clip_sheet(raw: RawClip, frames: int, panel_width: int, predictions: Path |
         left, right = (reader.video(name, indices) for name in ("left", "right"))
         if reader.has_disparity:
             disparity = reader.disparity(indices, Region(0, 0, info.height, info.width))
-            warped, hole = warp(left, disparity)
+            warped, hole = warp_view(left, disparity)
         else:
-            disparity, warped = None, reader.video("warped", indices)
-            hole = reader.hole(indices, Region(0, 0, info.height, info.width))
-    hole = close_hole(hole)
-    left, warped, right = (video.float() / 255 for video in (left, blacken(warped, hole), right))
+            disparity, whole = None, Region(0, 0, info.height, info.width)
+            warped, hole = close_view(reader.video("warped", indices), reader.hole(indices, whole))
+    left, warped, right = (video.float() / 255 for video in (left, warped, right))
     columns = {
         "left": left,
         "warped": warped,

@@ -15,7 +15,6 @@ from m2svid.convert.options import DepthOptions, Options
 from m2svid.convert.report import Reporter
 from m2svid.convert.runner import Job, Pictures, Target
 from m2svid.convert.setup import open_depth, run_on
-from m2svid.convert.stereo import warp_closed
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.shot import ShotDepth, to_disparity
 from m2svid.inference.windows import WITHOUT_MODEL, Window
@@ -24,6 +23,7 @@ from m2svid.video.pictures import Pixels, to_pixels, to_tensor
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.video.read import Frame, Video
 from m2svid.video.write import lossless
+from m2svid.warping.view import warp_view
 
 
 def warp(
@@ -89,7 +89,7 @@ class WarpJob(Job):
         rgb = [frame.rgb(self.video.info.pixel_format.bits) for frame in frames]
         left = to_tensor(rgb)
         maps = depth.get(window.start, window.stop, rgb)
-        warped, hole = warp_closed(left, to_disparity(maps, *left.shape[-2:], self._max_disparity))
+        warped, hole = warp_view(left, to_disparity(maps, *left.shape[-2:], self._max_disparity))
         pixels = to_pixels(warped, 8 if rgb[0].dtype == np.uint8 else 16)
         masks = hole[:, 0].numpy().astype(np.uint8) * 255
         return {"warped": self._color(pixels), "hole": ([mask] for mask in masks)}, None
