@@ -19,6 +19,7 @@ from m2svid.convert.work_folder import WorkFolder
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.inference.windows import Window, plan
 from m2svid.video.layouts import Layout
 from m2svid.video.mux import assemble, check_streams, left_out
@@ -280,11 +281,5 @@ def save_picture(piece: Path, path: Path) -> None:
         done, data = cv2.imencode(path.suffix, np.ascontiguousarray(kept["rgb"][..., ::-1]))
     if not done:
         raise UserError(f"{path} can't be written as {path.suffix}")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with whole(path, "run the same command again") as temporary:
         temporary.write_bytes(data.tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}; run the same command again") from error
-    finally:
-        temporary.unlink(missing_ok=True)

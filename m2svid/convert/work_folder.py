@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.video.write import save_arrays
 
 Settings = Mapping[str, Any]
@@ -77,12 +78,8 @@ class WorkFolder:
 
     def save_json(self, name: str, value: Any) -> None:
         """Keep a record; it is whole or not there."""
-        temporary = self.path / f"{name}.tmp"
-        try:
+        with whole(self.path / name) as temporary:
             temporary.write_text(json.dumps(value, indent=1))
-            temporary.replace(self.path / name)
-        except OSError as error:
-            raise UserError(f"{self.path / name} can't be written: {error.strerror}") from error
 
     def save_tail(self, window: int, frames: np.ndarray) -> None:
         """Keep the frames that the next window is to know."""

@@ -24,6 +24,7 @@ from webdataset import TarWriter
 
 from m2svid.data.codec import encode_planes, encode_video
 from m2svid.errors import UserError
+from m2svid.files import whole
 
 _KEY = re.compile(r"(?!__)[^./\\\s]+")
 _FINEST_SCALE = 128.0  # units a pixel: at most 1/256 px off, which is what KITTI resolves
@@ -174,7 +175,7 @@ class ShardWriter:
     """Writes clips into `{folder}/{prefix}-{index:06d}.tar`; to be used in a `with` block.
 
     A shard gets its name when it is complete. An error inside the block removes the shard that was begun and
-    keeps those before it; a killed process leaves at most one `.tmp` file, which no reader takes for a shard.
+    keeps those before it; a killed process leaves at most one `.unfinished` file, no shard for any reader.
 
     Args:
         folder: made if missing.
@@ -211,7 +212,7 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._tar is not None:
-            self._close(keep=kind is None)
+            self._close(kind, error, trace)
 
     def write(self, clip: Clip) -> None:
         """Adds a clip to the shard begun, or begins one.
@@ -230,27 +231,29 @@ class ShardWriter:
         self._clips += 1
         self._bytes += sum(map(len, members.values()))
         if self._clips >= self._max_clips or self._bytes >= self._max_bytes:
-            self._close(keep=True)
+            self._close()
 
     def _open(self) -> None:
         path = self._folder / f"{self._prefix}-{len(self.paths):06d}.tar"
         if path.exists():
             raise UserError(f"{path} exists already; remove it or write to another folder")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._temporary = path, path.with_suffix(".tar.tmp")
-        self._stream = self._temporary.open("wb")
+        self._path, self._writing = path, whole(path)
+        self._stream = self._writing.__enter__().open("wb")
         # No time of writing, so that the same clips give the same file.
         self._tar = TarWriter(self._stream, encoder=False, mtime=0, format="PAX_FORMAT")
 
-    def _close(self, keep: bool) -> None:
+    def _close(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
         self._tar.close()
         self._stream.close()
-        if keep:
-            self._temporary.replace(self._path)
-            self.paths.append(self._path)
-        else:
-            self._temporary.unlink()
         self._tar, self._clips, self._bytes = None, 0, 0
+        self._writing.__exit__(kind, error, trace)
+        if error is None:
+            self.paths.append(self._path)
 
 
 def encode_clip(clip: Clip, crf: int) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.metrics.functional import lpips, ms_ssim, psnr
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.regions import paint_white, regions
@@ -126,14 +127,10 @@ class StereoMetrics(Metric):
         rows = self.per_video()
         if distributed.is_available() and distributed.is_initialized() and distributed.get_rank() != 0:
             return
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        with unfinished.open("w", newline="") as file:
+        with whole(Path(path)) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        unfinished.replace(path)
 
     def _evaluate(self, prediction: Tensor, truth: Tensor, hole: Tensor) -> dict[str, float]:
         """All values of one video (B = 1)."""

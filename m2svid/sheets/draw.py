@@ -25,6 +25,7 @@ from m2svid.data.codec import VideoDecoder
 from m2svid.data.shards import ClipInfo
 from m2svid.data.sources import expand_shards, read_shard
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.video.anaglyph import anaglyph
 from m2svid.warping.view import close_view, warp_view
 
@@ -146,8 +147,8 @@ def stack(sheets: Sequence[Tensor]) -> Tensor:
 
 def save_png(image: Tensor, path: Path) -> None:
     """Writes (3, H, W) in [0, 1] as an 8-bit PNG; makes the folder if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png((image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8), str(path))
+    with whole(path) as temporary:
+        write_png((image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8), str(temporary))
 
 
 def _resize(video: Tensor, width: int) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.synthetic.world import make_shards
 
 
@@ -60,8 +60,6 @@ class ProceduralShards:
                 f"{folder} holds shards of other options than data.procedural has: remove that folder or "
                 "change data.procedural.folder"
             )
-        unfinished = folder.with_name(f".{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        make_shards(unfinished, **options)
-        (unfinished / made.name).write_text(record)
-        unfinished.rename(folder)
+        with whole(folder) as temporary:
+            make_shards(temporary, **options)
+            (temporary / made.name).write_text(record)

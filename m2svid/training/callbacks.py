@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from m2svid.batch import StereoBatch
 from m2svid.data.codec import encode_video
+from m2svid.files import whole
 from m2svid.sheets.draw import error_map, strip
 from m2svid.training.module import M2SVidModule
 from m2svid.video.anaglyph import anaglyph
@@ -167,8 +168,6 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         frames = prediction.float().clamp(0, 1).mul(255).round().byte().cpu()
         for video, key, fps in zip(frames, batch.keys, batch.fps.tolist(), strict=True):
-            path = self.folder / f"{key}.right.mp4"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_bytes(encode_video(video, Fraction(fps).limit_denominator(1001), self.crf))
-            unfinished.replace(path)
+            film = encode_video(video, Fraction(fps).limit_denominator(1001), self.crf)
+            with whole(self.folder / f"{key}.right.mp4") as temporary:
+                temporary.write_bytes(film)

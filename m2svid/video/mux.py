@@ -12,6 +12,7 @@ import av
 from av.container import Flags, InputContainer, OutputContainer
 
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.video import matroska as ebml
 from m2svid.video.layouts import Layout
 from m2svid.video.mp4_boxes import add_stereo_boxes
@@ -71,29 +72,27 @@ def assemble(
     Raises:
         UserError: it can't be written.
     """
-    temporary = output.with_name(f".{output.name}.tmp")
     matroska = _format(output) == "matroska"
-    try:
-        with contextlib.ExitStack() as stack:
-            target = stack.enter_context(av.open(str(temporary), "w", format=_format(output)))
-            target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
-            stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
-            encoding.apply(stream.codec_context)
-            stream.time_base = time_base
-            stream.metadata.update(ebml.tags(layout) if matroska else {})
-            packets = _timed(pieces, survey, stream, time_base)
-            if video is not None and video.is_container:
-                source = stack.enter_context(av.open(str(video.path)))
-                packets = _merged(packets, _copies(source, target))
-            for packet in packets:
-                target.mux(packet)
+    again = "run the same command again"
+    with whole(output, again) as temporary:
+        try:
+            with contextlib.ExitStack() as stack:
+                target = stack.enter_context(av.open(str(temporary), "w", format=_format(output)))
+                target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
+                stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
+                encoding.apply(stream.codec_context)
+                stream.time_base = time_base
+                stream.metadata.update(ebml.tags(layout) if matroska else {})
+                packets = _timed(pieces, survey, stream, time_base)
+                if video is not None and video.is_container:
+                    source = stack.enter_context(av.open(str(video.path)))
+                    packets = _merged(packets, _copies(source, target))
+                for packet in packets:
+                    target.mux(packet)
+        except av.FFmpegError as error:
+            raise UserError(f"{output} can't be written: {error.strerror}; {again}") from error
         describe = ebml.add_projection if matroska else add_stereo_boxes
         describe(temporary, layout)
-        temporary.replace(output)
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{output} can't be written: {error.strerror}; run the same command again") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _format(output: Path) -> str:

@@ -6,7 +6,6 @@ encoded again: a film that is continued after an interruption equals one that ne
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +17,7 @@ import numpy as np
 from av.codec.context import Flags
 
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.video import x264
 from m2svid.video.planes import PixelFormat, Plane, from_planes
 from m2svid.video.read import UNTAGGED, Color
@@ -186,13 +186,5 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     Raises:
         UserError: it can't be written, for instance because the disk is full.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)  # a full disk needs the room
-        raise UserError(f"{path} can't be written: {error.strerror}; what is done so far is kept") from error
+    with whole(path, "what is done so far is kept") as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)

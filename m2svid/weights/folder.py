@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from diffusers import EulerDiscreteScheduler
 from safetensors.torch import save_file
 
 from m2svid.errors import UserError
+from m2svid.files import whole
 from m2svid.model.sampler import Sampler
 from m2svid.weights.parts import Component, Part, Parts, check_part, class_name
 from m2svid.weights.settings import Settings
@@ -28,22 +27,15 @@ LIBRARY = {
 }
 
 
-@contextmanager
-def new_path(path: Path) -> Iterator[Path]:
+def new_path(path: Path) -> AbstractContextManager[Path]:
     """A temporary path beside `path`, which takes its name when all went well and disappears otherwise.
 
     Raises:
-        UserError: `path` exists already.
+        UserError: `path` exists already, or can't be written.
     """
     if path.exists():
         raise UserError(f"{path} exists already; remove it or give another output.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary / path.name
-        (temporary / path.name).replace(path)
-    finally:
-        shutil.rmtree(temporary)
+    return whole(path)
 
 
 def write_folder(folder: Path, parts: Parts, settings: Settings) -> None:
