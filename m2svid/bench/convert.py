@@ -20,7 +20,6 @@ import torch
 from m2svid.bench.process import measured
 from m2svid.convert.options import Options
 from m2svid.convert.setup import load_model, make_refiner
-from m2svid.warping.view import warp_view
 from m2svid.convert.verbs import convert
 from m2svid.depth.files import DepthFile
 from m2svid.depth.shot import to_disparity
@@ -30,6 +29,7 @@ from m2svid.video.planes import to_planes
 from m2svid.video.read import Video
 from m2svid.video.write import Encoding, encode
 from m2svid.warping.fill import fill_from_background
+from m2svid.warping.view import warp_view
 
 WINDOW = 16  # frames that each stage is timed on
 

@@ -130,8 +130,8 @@ def _decord_seconds(clip: RawClip, batch: StereoBatch) -> float:
     indices, fps = Augmentation().draw_frames(info, batch.num_frames, random)
     assert batch.fps[0] == torch.tensor(float(fps))  # these are the frames of the batch
     start = time.perf_counter()
-    for view in ("left.mp4", "right.mp4"):
-        decord.VideoReader(io.BytesIO(clip.members[view])).get_batch(indices)
+    for name in ("left.mp4", "right.mp4"):
+        decord.VideoReader(io.BytesIO(clip.members[name])).get_batch(indices)
     return time.perf_counter() - start
 
 
