@@ -1,8 +1,8 @@
 """The contract between a dataset and the driver that turns it into shards.
 
-A dataset knows its inputs and makes clips; `data_prep.driver` does everything that all datasets share: command
-line, plan, processes and machines, resuming, rejections, reports, matching and writing. A new dataset is one
-file:
+A dataset knows its inputs and makes clips; `data_prep.driver` does everything that all datasets share:
+command line, plan, processes and machines, resuming, rejections, reports, matching and writing. A dataset
+is one file:
 
     @dataclass(frozen=True, kw_only=True)
     class MyVideos(Dataset):
@@ -16,7 +16,7 @@ file:
         def sources(self): ...                      # one Source per video, cheap, same order every time
         def survey(self, source): ...               # optional: looks at a whole video once, returns JSON
         def plan(self, source, survey): ...         # the clips of a video, in order of their beginning
-        def clip(self, spec, source, survey): ...   # makes one clip, or raises Rejected
+        def clip(self, reader, spec, source, survey): ...    # makes one clip, or raises Rejected
 
     if __name__ == "__main__":
         sys.exit(main(MyVideos))                    # from data_prep.driver
@@ -24,18 +24,20 @@ file:
 The driver calls, always in this order and each in whatever process or machine it likes:
 
 1. `sources()` in the driver. Raises UserError for a wrong call.
-2. `survey(source)` once per source, if `surveyed` is True. The result is kept as JSON in the output folder, so it
-   is done once even if the run is killed. `Rejected` rejects the whole source, and the report says so.
+2. `survey(source)` once per source, if `surveyed` is True. The result is kept as JSON in the output folder,
+   so it is done once even if the run is killed. `Rejected` rejects the whole source, and the report says
+   so.
 3. `plan(source, survey)`: a pure function. Every `clips_per_shard` clips of it become one shard,
    `{split}-{source.name}-{part:03d}.tar`, with its report beside it (`.json`).
-4. `opened(source, survey, specs)`: a context manager around the clips of one shard, for example a video opened for
-   reading forwards. What it yields is the first argument of `clip`.
-5. `clip(reader, spec, source, survey)` for every spec in turn. It returns a `Clip`, ready to be stored (monocular films:
-   `warped` and `hole`), or `Views`, which the driver matches by `--matcher` and stores. `Rejected(step, reason)`
-   rejects the clip and nothing else. UserError rejects it too, with the step "error".
+4. `opened(source, survey, specs)`: a context manager around the clips of one shard, for example a video
+   opened for reading forwards. What it yields is the first argument of `clip`.
+5. `clip(reader, spec, source, survey)` for every spec in turn. It returns a `Clip`, ready to be stored
+   (monocular films: `warped` and `hole`), or `Views`, which the driver matches by `--matcher` and stores.
+   `Rejected(step, reason)` rejects the clip and nothing else. UserError rejects it too, with the step
+   "error".
 
-Everything must be deterministic: no time, no random state but from seeds made of the clip's key. A shard is made anew
-from its first clip after a kill, and must have the same bytes.
+Everything must be deterministic: no time, no random state but from seeds made of the clip's key. A shard is
+made anew from its first clip after a kill, and must have the same bytes.
 """
 
 from __future__ import annotations
@@ -68,9 +70,10 @@ class Rejected(Exception):  # noqa: N818, a decision and no error
     """A clip, or a whole source, that doesn't become training data.
 
     Args:
-        step: the step that decided, one word or two, such as "layout" or "vertical offset"; reports count by it.
+        step: the step that decided, one word or two, such as "layout" or "vertical offset".
         reason: one sentence without a full stop, with the measured value and the limit. What comes before the
-            first colon is the reason's name, by which reports count and `--retry` chooses: "missing: a.mp4 ...".
+            first colon is the reason's name, by which reports count and `--retry` chooses, as in
+            "missing: a.mp4 is not there".
     """
 
     def __init__(self, step: str, reason: str) -> None:
@@ -141,10 +144,10 @@ class Dataset:
     """Options shared by all datasets.
 
     Attributes:
-        split: what the clips are for. With a list in `hold_out`, "train" takes the sources that are not on it, "val"
-            and "test" take those that are.
-        hold_out: text file (one name a line) or JSON with names of videos, or of clips of them, that never reach
-            training shards.
+        split: what the clips are for. With a list in `hold_out`, "train" takes the videos that are not on it,
+            "val" and "test" take those that are.
+        hold_out: text file (one name a line) or JSON with names of videos, or of clips of them, that never
+            reach training shards.
         dataset: name stored with the clips; that of this command if empty.
         size: [width, height] of a view; None leaves it to the dataset.
         matcher: sgbm (OpenCV, CPU), raft (torchvision, one pair at a time) or bidastereo (published weights).
@@ -213,7 +216,7 @@ class Dataset:
         raise NotImplementedError
 
     def video_of(self, entry: str) -> str:
-        """The video that an entry of `--hold_out` means: its name, that of its file, or that of a clip of it."""
+        """The video that an entry of `--hold_out` means: its name, its file's, or that of a clip of it."""
         return Path(entry).stem
 
     def settings(self) -> Facts:
