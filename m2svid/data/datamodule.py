@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
+from types import FrameType
 from typing import Any, Literal
 
 from lightning import LightningDataModule
@@ -72,7 +74,7 @@ class StereoDataModule(LightningDataModule):
         train: datasets that training samples are drawn from, by weight.
         val: datasets to validate on, each with its own metrics.
         test: datasets to test on.
-        predict: datasets to predict.
+        predict: datasets to predict; their clips need no right view.
         buckets: sizes of training batches; the paper's are 4×512×512, 16×256×256 and 25×192×192.
         augmentation: what is random about a training sample.
         eval_clip: what is taken of a clip in validation, test and prediction.
@@ -123,7 +125,11 @@ class StereoDataModule(LightningDataModule):
         self.schedule = BucketSchedule(PAPER_BUCKETS if buckets is None else buckets, seed)
         self.augmentation, self.eval_clip = augmentation or Augmentation(), eval_clip or EvalClip()
         self.seed, self.shuffle_buffer, self.on_error = seed, shuffle_buffer, on_error
-        self._loading = {"num_workers": num_workers, "prefetch_factor": prefetch if num_workers else None}
+        self._loading = {
+            "num_workers": num_workers,
+            "prefetch_factor": prefetch if num_workers else None,
+            "worker_init_fn": _outlive_stop_signals,
+        }
 
     def prepare_data(self) -> None:
         if self.procedural is not None:
@@ -158,7 +164,8 @@ class StereoDataModule(LightningDataModule):
 
     def _eval_loaders(self, stage: str) -> list[DataLoader[StereoBatch]]:
         """One loader a dataset, in the order of the option."""
-        streams = [EvalStream(spec, self.eval_clip, *self._place()) for spec in self._expanded(stage)]
+        truth = stage != "predict"
+        streams = [EvalStream(spec, self.eval_clip, *self._place(), truth) for spec in self._expanded(stage)]
         return [DataLoader(stream, batch_size=None, **self._loading) for stream in streams]
 
     def _expanded(self, stage: str) -> list[DatasetSpec]:
@@ -174,6 +181,16 @@ class StereoDataModule(LightningDataModule):
     def _batches_trained(self) -> int:
         # Counted when a training step is done: neither prefetched batches nor one that failed are in it.
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+
+def _outlive_stop_signals(worker: int) -> None:
+    """Keep a loader process at work while its run, which gets the same signal, ends the step and saves."""
+
+    def ignore_once(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, ignore_once)
 
 
 def _check_names(option: str, specs: Sequence[DatasetSpec]) -> None:

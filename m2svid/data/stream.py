@@ -181,11 +181,14 @@ class EvalStream(IterableDataset[StereoBatch]):
         clip: what is taken of every clip.
         rank: of this process.
         ranks: how many there are.
+        truth: read the right views; without, clips need none.
     """
 
-    def __init__(self, dataset: DatasetSpec, clip: EvalClip, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, dataset: DatasetSpec, clip: EvalClip, rank: int = 0, ranks: int = 1, truth: bool = True
+    ) -> None:
         self.dataset = dataset
-        self._clip, self._rank, self._ranks = clip, rank, ranks
+        self._clip, self._rank, self._ranks, self._truth = clip, rank, ranks, truth
 
     def __iter__(self) -> Iterator[StereoBatch]:
         samples = self._samples()
@@ -201,5 +204,5 @@ class EvalStream(IterableDataset[StereoBatch]):
         for url, offset, stride in partition(self.dataset.shards, _consumer(self._rank, self._ranks)):
             for clip in islice(read_shard(url), offset, None, stride):
                 with clip.naming_errors():
-                    sample = self._clip(ClipReader(clip))
+                    sample = self._clip(ClipReader(clip), self._truth)
                 yield replace(sample, key=f"{self.dataset.name}/{clip.key}")

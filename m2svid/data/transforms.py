@@ -37,7 +37,7 @@ class Sample:
 
     Attributes:
         left: (T, 3, h, w) uint8.
-        right: like left.
+        right: like left; None where the truth isn't read (prediction).
         warped: like left, black inside the hole.
         hole: (T, 1, h, w) bool.
         fps: frames per second after temporal subsampling.
@@ -45,7 +45,7 @@ class Sample:
     """
 
     left: Tensor
-    right: Tensor
+    right: Tensor | None
     warped: Tensor
     hole: Tensor
     fps: float
@@ -57,6 +57,7 @@ def collate(samples: Sequence[Sample], index: int, skipped: int = 0) -> StereoBa
     videos = {
         name: torch.stack([getattr(sample, name) for sample in samples])
         for name in ("left", "right", "warped", "hole")
+        if getattr(samples[0], name) is not None
     }
     fps = torch.tensor([sample.fps for sample in samples])
     keys = tuple(sample.key for sample in samples)
@@ -167,8 +168,8 @@ class EvalClip:
         if self.fps is not None and self.fps <= 0:
             raise UserError(f"evaluation option fps must be positive or null, got {self.fps}")
 
-    def __call__(self, reader: ClipReader) -> Sample:
-        """The sample; a ValueError where the clip is too short or too slow."""
+    def __call__(self, reader: ClipReader, truth: bool = True) -> Sample:
+        """The sample, with the right view if `truth`; a ValueError if the clip is too short or too slow."""
         info = reader.info
         fps = info.fps if self.fps is None else Fraction(str(self.fps))
         if fps > info.fps:
@@ -178,7 +179,7 @@ class EvalClip:
         size = (self.size, self.size)
         height, width = _largest((info.height, info.width), size)
         region = Region((info.height - height) // 2, (info.width - width) // 2, height, width)
-        return make_sample(reader, frame_indices(info.fps, fps, self.frames, 0), fps, region, size)
+        return make_sample(reader, frame_indices(info.fps, fps, self.frames, 0), fps, region, size, truth)
 
 
 def frame_indices(clip_fps: Fraction, fps: Fraction, frames: int, start: int) -> list[int]:
@@ -206,7 +207,12 @@ def _refuse_short(info: ClipInfo, fps: Fraction, frames: int) -> NoReturn:
 
 
 def make_sample(
-    reader: ClipReader, indices: Sequence[int], fps: Fraction, region: Region, size: tuple[int, int]
+    reader: ClipReader,
+    indices: Sequence[int],
+    fps: Fraction,
+    region: Region,
+    size: tuple[int, int],
+    truth: bool = True,
 ) -> Sample:
     """Decodes frames and makes the views: warped at the clip's resolution, then cropped and resized.
 
@@ -216,32 +222,33 @@ def make_sample(
         fps: frame rate of these frames.
         region: the crop, the same for all views.
         size: (h, w) of the sample.
+        truth: read the right view, too.
     """
     frame = (reader.info.height, reader.info.width)
     around = region.grown(_CLOSING_REACH, 0, frame)
     # Decoders and torch release Python's lock: two threads work on two views, then on two halves of the time.
     with ThreadPoolExecutor(2) as pool:
-        left, right = (pool.submit(reader.video, view, indices) for view in ("left", "right"))
+        names = ("left", "right") if truth else ("left",)
+        eyes = [pool.submit(reader.video, name, indices) for name in names]
         if reader.has_disparity:
             # Pixels move left only, and by no more than the largest disparity.
             source = around.grown(0, math.ceil(reader.info.disparity_max) + 1, frame)
-            stored = source.of(left.result()), reader.disparity(indices, source)
+            stored = source.of(eyes[0].result()), reader.disparity(indices, source)
             warped = pool.map(warp_view, *(video.chunk(2) for video in stored))
         else:
             source = around
             stored = around.of(reader.video("warped", indices)), reader.hole(indices, around)
             warped = pool.map(close_view, *(video.chunk(2) for video in stored))
-        views = [region.of(video.result()).chunk(2) for video in (left, right)]
+        views = [region.of(eye.result()).chunk(2) for eye in eyes]
         views += [map(region.within(source).of, halves) for halves in zip(*warped, strict=True)]
         halves = pool.map(partial(_resize_all, size), *views)
-        left, right, warped, hole = (torch.cat(video) for video in zip(*halves, strict=True))
-    return Sample(left, right, warped, hole, float(fps))
+        left, *right, warped, hole = (torch.cat(video) for video in zip(*halves, strict=True))
+    return Sample(left, right[0] if truth else None, warped, hole, float(fps))
 
 
-def _resize_all(
-    size: tuple[int, int], left: Tensor, right: Tensor, warped: Tensor, hole: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return *(_resize(view, size) for view in (left, right, warped)), _resize_hole(hole, size)
+def _resize_all(size: tuple[int, int], *views: Tensor) -> tuple[Tensor, ...]:
+    *views, hole = views
+    return *(_resize(view, size) for view in views), _resize_hole(hole, size)
 
 
 def _resize(video: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,9 +7,11 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from webdataset import TarWriter
 
 from m2svid.data.buckets import Bucket
 from m2svid.data.datamodule import StereoDataModule
+from m2svid.data.sources import read_shard
 from m2svid.data.stream import DatasetSpec
 from m2svid.data.transforms import EvalClip
 from m2svid.errors import UserError
@@ -111,6 +113,22 @@ def test_every_clip_once(shards, tmp_path, verb):
     names = "ab" if verb == "validate" else "a"
     expected = [(i, f"{name}/{clip:03d}") for i, name in enumerate(names) for clip in range(7)]
     assert sorted(model.seen) == expected
+
+
+def test_prediction_needs_no_right_view(tmp_path):
+    """What is given to the model is the same with and without; validation still refuses."""
+    (path,) = write_shards(tmp_path, 1)
+    (clip,) = read_shard(path)
+    (whole,) = data(path, num_workers=0).predict_dataloader()[0]
+    with TarWriter(path, encoder=False) as tar:
+        members = {name: content for name, content in clip.members.items() if name != "right.mp4"}
+        tar.write({"__key__": clip.key, **members})
+    (batch,) = data(path, num_workers=0).predict_dataloader()[0]
+    assert batch.right is None and batch.keys == ("a/000",)
+    for name in ("left", "warped", "hole"):
+        assert torch.equal(getattr(batch, name), getattr(whole, name))
+    with pytest.raises(UserError, match=r"no member right\.mp4"):
+        next(iter(data(path, num_workers=0).test_dataloader()[0]))
 
 
 @pytest.mark.parametrize(
