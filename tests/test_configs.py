@@ -78,7 +78,7 @@ def test_e2e_is_the_paper(parse):
     assert model["attention"]["init_args"]["max_train_tokens_per_frame"] == 512
     weights = model["recipe"]["init_args"]
     assert (weights["latent"], weights["l1"], weights["lpips"]) == (1, 1, 1)
-    assert (weights["noise_mean"], weights["noise_std"]) == (-3, 0.5)
+    assert weights["noise"] == {"mean": -3, "std": 0.5}
     sizes = [(b["frames"], b["height"], b["width"], b["batch_size"]) for b in data["buckets"]]
     assert sizes == [(4, 512, 512, 1), (16, 256, 256, 1), (25, 192, 192, 1)]
     assert data["augmentation"]["fps"] == [5, 30] and data["augmentation"]["scale"] == [0.3, 1.0]
@@ -102,7 +102,7 @@ MISTAKES = {
     "model: {conditioning: [left, wraped]}": "'left', 'warped', 'mask', 'video'",
     "model: {noise_aug: much}": "model.noise_aug.*\n.*float.*much",
     "model: {recipe: {class_path: m2svid.recipes.Latent}}": "there are: .*LatentOnly",
-    "model: {recipe: {class_path: LatentOnly, init_args: {l1: 1}}}": "LatentOnly takes: replace_frames",
+    "model: {recipe: {class_path: LatentOnly, init_args: {l1: 1}}}": "LatentOnly takes: sampler, target",
     "model: {optimizer: {class_path: torch.optim.AdamW, init_args: {rate: 1}}}": "AdamW takes: .*lr",
     "data: {val: [{nme: a, shards: b}]}": "DatasetSpec takes: name, shards, weight",
     "data: {augmentation: {sale: [0.3, 1]}}": "Augmentation takes: fps, scale, ratio",

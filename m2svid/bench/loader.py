@@ -28,7 +28,7 @@ from m2svid.data.sources import read_shard
 from m2svid.data.stream import DatasetSpec, TrainingStream
 from m2svid.data.transforms import Augmentation
 from m2svid.synthetic.world import ProceduralWorld
-from m2svid.warping import view
+from m2svid.warping import view as warping
 
 # One process of the published loader, mixed buckets, four videos a sample through ffmpeg, 2 CPU cores.
 PUBLISHED_SECONDS = 0.96
@@ -36,8 +36,8 @@ _SEED = 0
 _STAGES = {
     "read_shard": [(tarfile.TarFile, "next"), (tarfile.ExFileObject, "read")],
     "decode_disparity": [(ClipReader, "disparity")],
-    "warp": [(view, "warp")],
-    "close_and_blacken": [(view, "close_hole"), (view, "blacken")],
+    "warp": [(warping, "warp")],
+    "close_and_blacken": [(warping, "close_hole"), (warping, "blacken")],
     "resize": [(transforms, "_resize"), (transforms, "_resize_hole")],
     "collate": [(stream, "collate")],
 }

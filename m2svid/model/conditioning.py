@@ -1,6 +1,6 @@
-"""What the U-Net sees beside the noisy latent (REFERENCE "The conditioned U-Net").
+"""The U-Net's inputs: 13 channels = noisy latent 4 | E(left) 4 | E(warped) 4 | mask 1 (REFERENCE §1, 3, 4).
 
-Shapes: B clips, T frames, h w latent size, D context channels.
+Shapes: B clips, T frames, H W pixels, h w latent size, C latent channels, D context channels.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.model.unet import ConditionedUNet
+from m2svid.model.vae import VideoAutoencoder
 from m2svid.warping.mask import mask_latent
 
 InputName = Literal["left", "warped", "mask", "video"]
@@ -24,7 +26,7 @@ MOTION_BUCKET_ID = 127  # of SVD's training; the paper keeps it for every clip
 
 @dataclass(frozen=True)
 class Condition:
-    """Everything the U-Net is told about a batch.
+    """The U-Net's inputs for a batch, apart from the noisy latent.
 
     Attributes:
         channels: (B, T, C, h, w) float32, concatenated to the noisy latent.
@@ -40,13 +42,15 @@ class Condition:
 
 
 class Conditioning:
-    """What M2SVid sees; models that make mask, embeddings or fps in another way override that method.
+    """Make M2SVid's conditioning; models with another mask, embedding or fps override that method.
 
     Args:
-        inputs: what is concatenated to the noisy latent, in this order. `left` and `warped`, the encoded
-            views; `mask`, the hole mask; `video`, the encoded input of a model that has one view only.
+        inputs: the channels after the noisy latent, in this order. `left` and `warped` are the encoded
+            views; `mask` is the hole mask; `video` is the encoded input of a model with a single view.
             M2SVid: left, warped, mask. Without the left view (Table 4) and
             StereoCrafter: warped, mask. DepthCrafter: video.
+        noisy_replaced: add the conditioning noise to replaced frames too; the published code replaces frames
+            after it has added the noise, so known frames stay clean (REFERENCE §6).
 
     Raises:
         UserError: for an empty list, an unknown or a repeated name.
@@ -54,7 +58,9 @@ class Conditioning:
 
     family = "m2svid"
 
-    def __init__(self, inputs: Sequence[InputName] = ("left", "warped", "mask")) -> None:
+    def __init__(
+        self, inputs: Sequence[InputName] = ("left", "warped", "mask"), noisy_replaced: bool = False
+    ) -> None:
         inputs = tuple(inputs)
         unknown = [name for name in inputs if name not in get_args(InputName)]
         if unknown or not inputs or len(set(inputs)) < len(inputs):
@@ -62,10 +68,57 @@ class Conditioning:
                 f"conditioning={list(inputs)} must list some of {', '.join(get_args(InputName))}, each once"
             )
         self.inputs = inputs
+        self.noisy_replaced = noisy_replaced
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch: StereoBatch,
+        vae: VideoAutoencoder,
+        image_encoder: nn.Module,
+        noise_aug: float | Tensor = 0.02,
+        add_noise: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> Condition:
+        """Encode a batch; no gradients.
+
+        Args:
+            batch: float videos in [0, 1], the warped one black in its holes.
+            vae: encodes the views: the mode of the posterior, not scaled.
+            image_encoder: embeds the frames for cross-attention; it sees them without noise.
+            noise_aug: s ≥ 0, level of the pixel noise on the views (REFERENCE §3), for the batch or (B,) for
+                each clip; the U-Net is told it in any case.
+            add_noise: whether the noise is added.
+            generator: of the noise, or a list of one for each clip; None = the default one.
+
+        Raises:
+            UserError: noise_aug is negative.
+        """
+        level = torch.as_tensor(noise_aug, dtype=torch.float32, device=batch.left.device)
+        level = level.expand(len(batch.fps))  # (B,)
+        if (level < 0).any():
+            raise UserError(f"noise_aug={noise_aug} is a noise level and can't be negative")
+
+        def encode(name: InputName) -> Tensor:
+            view = self.view(name, batch) * 2 - 1  # (B, T, 3, H, W)
+            if add_noise:
+                noise = randn_tensor(view.shape, generator=generator, device=view.device)
+                if name == "warped" and batch.replaced is not None and not self.noisy_replaced:
+                    noise = noise.masked_fill(batch.replaced[:, :, None, None, None], 0)
+                view = view + level.view(-1, 1, 1, 1, 1) * noise
+            return vae.encode(view).float()  # (B, T, C, h, w)
+
+        H, W = batch.left.shape[-2:]
+        mask = self.mask(batch, (H // vae.downscale, W // vae.downscale))  # (B, T, 1, h, w)
+        # 4 + 4 + 1 channels, which `M2SVid.denoise` concatenates to the 4 of the noisy latent
+        channels = torch.cat([mask if name == "mask" else encode(name) for name in self.inputs], dim=2)
+        fps = self.fps(batch).float()
+        time_ids = torch.stack([fps, torch.full_like(level, MOTION_BUCKET_ID), level], dim=1)
+        return Condition(channels, self.context(batch, image_encoder).float(), time_ids, mask)
 
     @property
     def num_views(self) -> int:
-        """How many inputs are encoded videos."""
+        """Number of inputs that are encoded videos."""
         return sum(name != "mask" for name in self.inputs)
 
     def in_channels(self, latent_channels: int) -> int:
@@ -91,10 +144,10 @@ class Conditioning:
 
 @torch.no_grad()
 def widen_conv_in(unet: ConditionedUNet, conditioning: Conditioning) -> None:
-    """Gives SVD's U-Net (noisy latent | image latent) the input channels of `conditioning`, in place.
+    """Give SVD's U-Net (noisy latent | image latent) the input channels of `conditioning`, in place.
 
     The noisy latent keeps its weights, each view gets those of the image latent divided by the number of
-    views, so that equal views act as the image did; the mask starts at 0 (REFERENCE "The conditioned U-Net").
+    views, so that equal views act as the image did; the mask starts at 0 (REFERENCE §1).
 
     Raises:
         UserError: if the U-Net is not one with twice as many input channels as latent channels.

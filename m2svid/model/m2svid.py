@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from m2svid.attention import AttentionStrategy
@@ -19,7 +18,7 @@ from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.inference.refine import refine
 from m2svid.model import denoiser
-from m2svid.model.conditioning import MOTION_BUCKET_ID, Condition, Conditioning
+from m2svid.model.conditioning import Condition, Conditioning
 from m2svid.model.image_encoder import ImageEncoder, NoImageEncoder
 from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
@@ -70,7 +69,6 @@ class M2SVid(nn.Module):
         """What H and W must be multiples of: 64 at full size."""
         return self.vae.downscale * self.unet.size_multiple
 
-    @torch.no_grad()
     def condition(
         self,
         batch: StereoBatch,
@@ -78,42 +76,14 @@ class M2SVid(nn.Module):
         add_noise: bool = True,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Condition:
-        """Encodes what the U-Net is told about a batch; no gradients.
-
-        Args:
-            batch: views with the warped one black in its holes.
-            noise_aug: s ≥ 0, level of the pixel noise on the views (REFERENCE "Conditioning noise"), for the
-                batch or (B,) for each clip; the U-Net is told it in any case. CLIP sees clean frames.
-            add_noise: whether the noise is added.
-            generator: of the noise, or a list of one for each clip; None = the default one.
+        """The conditioning of a batch, see `Conditioning`; no gradients.
 
         Raises:
-            UserError: if the size is no multiple of `size_multiple`, or noise_aug negative.
+            UserError: the size is no multiple of `size_multiple`, or noise_aug is negative.
         """
         batch = batch.as_float()
         self._check_size(batch)
-        level = torch.as_tensor(noise_aug, dtype=torch.float32, device=batch.left.device).expand(
-            len(batch.fps)
-        )
-        if (level < 0).any():
-            raise UserError(f"noise_aug={noise_aug} is a noise level and can't be negative")
-
-        H, W = batch.left.shape[-2:]
-        mask = self.conditioning.mask(batch, (H // self.vae.downscale, W // self.vae.downscale))
-        channels = []
-        for name in self.conditioning.inputs:
-            if name == "mask":
-                channels.append(mask)
-                continue
-            view = self.conditioning.view(name, batch) * 2 - 1
-            if add_noise:
-                noise = randn_tensor(view.shape, generator=generator, device=view.device)
-                view = view + level.view(-1, 1, 1, 1, 1) * noise
-            channels.append(self.vae.encode(view).float())
-        fps = self.conditioning.fps(batch).float()
-        time_ids = torch.stack([fps, torch.full_like(level, MOTION_BUCKET_ID), level], dim=1)
-        context = self.conditioning.context(batch, self.image_encoder).float()
-        return Condition(torch.cat(channels, dim=2), context, time_ids, mask)
+        return self.conditioning(batch, self.vae, self.image_encoder, noise_aug, add_noise, generator)
 
     def denoise(
         self, x: Tensor, sigma: Tensor, condition: Condition, generator: torch.Generator | None = None
@@ -137,9 +107,17 @@ class M2SVid(nn.Module):
         return denoiser.denoise(network, x, sigma)
 
     @torch.no_grad()
-    def encode(self, video: Tensor) -> Tensor:
-        """Scaled latent (B, T, C, h, w), float32, of a video (B, T, 3, H, W) in [0, 1]; no gradients."""
-        return self.vae.encode(video * 2 - 1).float() * self.vae.scaling_factor
+    def encode(self, video: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
+        """Scaled latent (B, T, C, h, w), float32, of a video (B, T, 3, H, W) in [0, 1]; no gradients.
+
+        Args:
+            video: the video.
+            sample: draw from the autoencoder's posterior instead of taking its mode.
+            generator: of the sample; None = the default one.
+        """
+        signed = video * 2 - 1
+        z = self.vae.encode_sample(signed, generator) if sample else self.vae.encode(signed)
+        return z.float() * self.vae.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:
         """Video (B, T, 3, H, W), about in [-1, 1], of a scaled latent (B, T, C, h, w); gradients flow."""
@@ -168,7 +146,6 @@ class M2SVid(nn.Module):
         z = self.sample(condition, sampler, generator)
         return (self.decode(z).float() / 2 + 0.5).clamp(0, 1)
 
-    @torch.no_grad()
     def sample(
         self,
         condition: Condition,
@@ -176,12 +153,19 @@ class M2SVid(nn.Module):
         generator: torch.Generator | list[torch.Generator] | None = None,
         x: Tensor | None = None,
     ) -> Tensor:
-        """Scaled latents (B, T, C, h, w), float32; arguments as in `predict`, but `x`: noisy latents of that
-        shape to begin with (`Sampler.begin`); None = the sampler's own."""
+        """Scaled latents (B, T, C, h, w), float32; gradients flow.
+
+        Args:
+            condition: of the batch.
+            sampler: see `predict`.
+            generator: of the sampler's noise and, in training, of the attention strategy's random choices.
+            x: noisy latents of that shape to begin with (`Sampler.begin`); None = the sampler's own.
+        """
         B, T, _, h, w = condition.mask.shape
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            return self.denoise(x, sigma, condition)
+            own = generator if isinstance(generator, torch.Generator) else None
+            return self.denoise(x, sigma, condition, own)
 
         shape = (B, T, self.vae.latent_channels, h, w)
         return (sampler or Sampler())(denoise, shape, condition.mask.device, generator, x)

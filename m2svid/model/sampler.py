@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -16,8 +17,9 @@ Start = Literal["zero", "noise"]
 Spacing = Literal["trailing", "full"]
 
 
+@dataclass(frozen=True)
 class Sampler:
-    """Turns the denoiser into latents, in one or several steps.
+    """Turn the denoiser into latents, in one or several steps.
 
     Args:
         num_steps: network evaluations. 1 from "zero" is the paper's feed-forward prediction (Eq. 4).
@@ -29,35 +31,33 @@ class Sampler:
             diffusers.
     """
 
-    def __init__(
-        self,
-        num_steps: int = 1,
-        start: Start = "zero",
-        sigma_min: float = 0.002,
-        sigma_max: float = 700.0,
-        rho: float = 7.0,
-        spacing: Spacing = "trailing",
-    ) -> None:
-        if num_steps < 1:
-            raise UserError(f"num_steps={num_steps} must be at least 1")
-        if start not in get_args(Start):
-            raise UserError(f"start={start!r} must be one of {', '.join(get_args(Start))}")
-        if not 0 < sigma_min < sigma_max:
-            raise UserError(f"sigma_min={sigma_min} must lie between 0 and sigma_max={sigma_max}")
-        if rho <= 0:
-            raise UserError(f"rho={rho} must be greater than 0")
-        if spacing not in get_args(Spacing):
-            raise UserError(f"spacing={spacing!r} must be one of {', '.join(get_args(Spacing))}")
-        self.num_steps = num_steps
-        self.start = start
-        self.sigma_min = sigma_min
-        self.sigma_max = sigma_max
-        self.rho = rho
-        self.spacing = spacing
+    num_steps: int = 1
+    start: Start = "zero"
+    sigma_min: float = 0.002
+    sigma_max: float = 700.0
+    rho: float = 7.0
+    spacing: Spacing = "trailing"
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise UserError(f"num_steps={self.num_steps} must be at least 1")
+        if self.start not in get_args(Start):
+            raise UserError(f"start={self.start!r} must be one of {', '.join(get_args(Start))}")
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise UserError(f"sigma_min={self.sigma_min} must lie between 0 and sigma_max={self.sigma_max}")
+        if self.rho <= 0:
+            raise UserError(f"rho={self.rho} must be greater than 0")
+        if self.spacing not in get_args(Spacing):
+            raise UserError(f"spacing={self.spacing!r} must be one of {', '.join(get_args(Spacing))}")
 
     def with_steps(self, num_steps: int | None) -> Sampler:
-        """This sampler with another number of steps; None = its own."""
-        return self if num_steps is None else Sampler(**vars(self) | {"num_steps": num_steps})
+        """The same sampler with another number of steps; None keeps its own."""
+        return self if num_steps is None else replace(self, num_steps=num_steps)
+
+    @property
+    def feed_forward(self) -> Sampler:
+        """One step from zero at σ_max: the prediction that one-step models are trained with (paper Eq. 4)."""
+        return replace(self, num_steps=1, start="zero")
 
     def sigmas(self) -> Tensor:
         """(num_steps + 1,) float32 noise levels from σ_max down; 0 ends them."""

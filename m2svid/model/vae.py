@@ -6,12 +6,13 @@ Shapes: B clips, T frames, H W pixels, C latent channels, h w = H W / downscale.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from m2svid.errors import UserError
@@ -34,6 +35,16 @@ class VideoAutoencoder(nn.Module, ABC):
     @abstractmethod
     def encode(self, video: Tensor) -> Tensor:
         """Unscaled latents (B, T, C, h, w) of a video (B, T, 3, H, W) in [-1, 1]; no sampling."""
+
+    def encode_sample(self, video: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A sample of the posterior, as `encode`; autoencoders without a posterior give `encode`'s latents.
+
+        Args:
+            video: (B, T, 3, H, W) in [-1, 1].
+            generator: of the sample; None = the default one.
+        """
+        del generator
+        return self.encode(video)
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
@@ -72,13 +83,19 @@ class SVDAutoencoder(VideoAutoencoder):
             model.enable_gradient_checkpointing()
 
     def encode(self, video: Tensor) -> Tensor:
+        return self._encode(video, lambda posterior: posterior.mode())
+
+    def encode_sample(self, video: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self._encode(video, lambda posterior: posterior.sample(generator))
+
+    def _encode(self, video: Tensor, pick: Callable[[DiagonalGaussianDistribution], Tensor]) -> Tensor:
         with (
             self.encoder_dtype() as dtype,
             torch.autocast(video.device.type, enabled=self._encodes_in_autocast(video.device)),
         ):
             frames = video.flatten(0, 1).to(dtype)
             chunks = frames.split(self.encode_chunk or len(frames))
-            latent = torch.cat([self.model.encode(chunk).latent_dist.mode() for chunk in chunks])
+            latent = torch.cat([pick(self.model.encode(chunk).latent_dist) for chunk in chunks])
         return latent.unflatten(0, video.shape[:2])
 
     @contextmanager

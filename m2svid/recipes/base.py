@@ -6,7 +6,8 @@ Shapes: B clips, T frames, H W pixels, h w latent pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -16,6 +17,9 @@ from m2svid.errors import UserError
 from m2svid.model.conditioning import Condition
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
+from m2svid.recipes.replace_frames import ReplaceFrames
+
+Target = Literal["sample", "mode"]
 
 
 @dataclass
@@ -26,69 +30,55 @@ class Loss:
     parts: dict[str, Tensor]
 
 
-class ReplaceFrames:
-    """Teach the model to continue known frames, as long videos need it (paper, Appendix E).
+@dataclass(frozen=True)
+class ConditioningNoise:
+    """The level s = exp(mean + std·g), g ~ N(0, 1), of the pixel noise on the views (REFERENCE §3).
 
-    In a share of the clips some frames of the warped view become true right frames, marked by mask value -1:
-    either the first n frames or n random ones, n ~ round(Exp(1)).
-
-    Args:
-        probability: share of the clips this happens to.
+    Attributes:
+        mean: of ln s.
+        std: of ln s.
     """
 
-    def __init__(self, probability: float = 0.5) -> None:
-        if not 0 <= probability <= 1:
-            raise UserError(f"replace_frames.probability must be between 0 and 1, got {probability}")
-        self.probability = probability
+    mean: float = -3.0
+    std: float = 0.5
 
-    def __call__(self, batch: StereoBatch, generator: Generator | None = None) -> StereoBatch:
-        if batch.right is None:
-            raise ValueError("frames can only be replaced where there is a true right view")
-        B, T = batch.left.shape[:2]
-        device = batch.left.device
+    def draw(self, number: int, device: torch.device, generator: Generator | None) -> Tensor:
+        """(number,) levels."""
+        g = torch.randn(number, generator=generator, device=device)
+        return (self.mean + self.std * g).exp()
 
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator, device=device)
 
-        in_time = torch.arange(T, device=device).expand(B, T)
-        at_random = uniform(B, T).argsort(dim=1).argsort(dim=1)
-        order = torch.where(uniform(B, 1) < 0.5, in_time, at_random)
-        count = torch.empty(B, 1, device=device).exponential_(generator=generator).round()
-        replaced = (order < count) & (uniform(B, 1) < self.probability)  # (B, T)
-
-        pixels = replaced[:, :, None, None, None]
-        return replace(
-            batch,
-            warped=torch.where(pixels, batch.right, batch.warped),
-            hole=batch.hole & ~pixels,
-            replaced=replaced,
-        )
+NOISE = ConditioningNoise()
 
 
 class Recipe(nn.Module, ABC):
     """Base of all recipes.
 
     Args:
-        replace_frames: replace warped frames by true ones, for long videos; None leaves them alone.
-        noise_mean: mean of the logarithm of the conditioning noise (REFERENCE "Conditioning noise").
-        noise_std: standard deviation of the same; the noise level s = exp(mean + std·g) is drawn once a clip.
+        sampler: what a model trained by this recipe is evaluated with (paper, Table 10).
+        target: latent of the true right view: a "sample" of the autoencoder's posterior, as in the published
+            training, or its "mode".
+        noise: level of the conditioning noise, drawn for each clip.
+        replace_frames: puts true frames in place of warped ones, for long videos; None replaces none.
+
+    Raises:
+        UserError: `target` is unknown.
     """
 
     def __init__(
         self,
+        sampler: Sampler,
+        target: Target = "sample",
+        noise: ConditioningNoise = NOISE,
         replace_frames: ReplaceFrames | None = None,
-        noise_mean: float = -3.0,
-        noise_std: float = 0.5,
     ) -> None:
         super().__init__()
+        if target not in get_args(Target):
+            raise UserError(f"recipe.target must be one of {', '.join(get_args(Target))}, got {target!r}")
+        self.sampler = sampler
+        self.target = target
+        self.noise = noise
         self.replace_frames = replace_frames
-        self.noise_mean = noise_mean
-        self.noise_std = noise_std
-
-    @property
-    @abstractmethod
-    def sampler(self) -> Sampler:
-        """The sampler a model trained by this recipe is evaluated with."""
 
     @abstractmethod
     def loss(
@@ -100,13 +90,18 @@ class Recipe(nn.Module, ABC):
         """Loss of a training batch (float videos in [0, 1], with its true right view).
 
         Args:
+            model: the model.
+            batch: the batch.
             generator: source of everything random in the step, on the batch's device.
         """
         if batch.right is None:
             raise ValueError("a training batch needs a true right view")
         if self.replace_frames is not None:
             batch = self.replace_frames(batch, generator)
-        g = torch.randn(len(batch.fps), generator=generator, device=batch.left.device)
-        noise_aug = (self.noise_mean + self.noise_std * g).exp()
+        noise_aug = self.noise.draw(len(batch.fps), batch.left.device, generator)
         condition = model.condition(batch, noise_aug=noise_aug, generator=generator)
         return self.loss(model, batch, condition, generator)
+
+    def target_latent(self, model: M2SVid, batch: StereoBatch, generator: Generator | None) -> Tensor:
+        """z, the scaled latent (B, T, C, h, w) of the true right view."""
+        return model.encode(batch.right, sample=self.target == "sample", generator=generator)

@@ -9,7 +9,8 @@ from m2svid.batch import StereoBatch
 from m2svid.model.conditioning import Condition
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
-from m2svid.recipes.base import Loss, Recipe, ReplaceFrames
+from m2svid.recipes.base import NOISE, ConditioningNoise, Loss, Recipe, Target
+from m2svid.recipes.replace_frames import ReplaceFrames
 
 
 class StandardDiffusion(Recipe):
@@ -18,34 +19,29 @@ class StandardDiffusion(Recipe):
     Args:
         P_mean: mean of ln σ.
         P_std: standard deviation of ln σ.
-        num_steps: steps of the sampler in evaluation (Table 10: 1, 5, 25), from noise.
+        sampler: of evaluation, from noise (Table 10: 1, 5 and 25 steps).
+        target: see `Recipe`.
+        noise: see `Recipe`.
         replace_frames: see `Recipe`.
-        noise_mean: see `Recipe`.
-        noise_std: see `Recipe`.
     """
 
     def __init__(
         self,
         P_mean: float = 1.0,
         P_std: float = 1.6,
-        num_steps: int = 25,
+        sampler: Sampler = Sampler(num_steps=25, start="noise"),  # noqa: B008 (frozen)
+        target: Target = "sample",
+        noise: ConditioningNoise = NOISE,
         replace_frames: ReplaceFrames | None = None,
-        noise_mean: float = -3.0,
-        noise_std: float = 0.5,
     ) -> None:
-        super().__init__(replace_frames, noise_mean, noise_std)
+        super().__init__(sampler, target, noise, replace_frames)
         self.P_mean = P_mean
         self.P_std = P_std
-        self._sampler = Sampler(num_steps=num_steps, start="noise")
-
-    @property
-    def sampler(self) -> Sampler:
-        return self._sampler
 
     def loss(
         self, model: M2SVid, batch: StereoBatch, condition: Condition, generator: Generator | None
     ) -> Loss:
-        z = model.encode(batch.right)  # (B, T, C, h, w)
+        z = self.target_latent(model, batch, generator)  # (B, T, C, h, w)
         g = torch.randn(len(z), generator=generator, device=z.device)
         sigma = (self.P_mean + self.P_std * g).exp()
         n = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)

@@ -11,8 +11,8 @@ from m2svid.metrics.perceptual import Perceptual
 from m2svid.model.conditioning import Condition
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
-from m2svid.recipes.base import Loss, Recipe, ReplaceFrames
-from m2svid.recipes.latent import predict_latent
+from m2svid.recipes.base import NOISE, ConditioningNoise, Loss, Recipe, Target
+from m2svid.recipes.replace_frames import ReplaceFrames
 
 
 class EndToEnd(Recipe):
@@ -25,9 +25,10 @@ class EndToEnd(Recipe):
         l1: weight of the L1 loss between decoded and true frames.
         lpips: weight of LPIPS (VGG, v0.1, mean over the frames); 0 needs no VGG weights.
         vgg_weights: file of torchvision's VGG16 weights for LPIPS; None looks into torch hub's cache.
+        sampler: of evaluation; one step from zero as in training, other steps and starts for Table 10.
+        target: see `Recipe`.
+        noise: see `Recipe`.
         replace_frames: see `Recipe`.
-        noise_mean: see `Recipe`.
-        noise_std: see `Recipe`.
 
     Raises:
         UserError: for a negative weight, or if LPIPS is wanted and there are no VGG weights.
@@ -39,26 +40,23 @@ class EndToEnd(Recipe):
         l1: float = 1.0,
         lpips: float = 1.0,
         vgg_weights: str | None = None,
+        sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+        target: Target = "sample",
+        noise: ConditioningNoise = NOISE,
         replace_frames: ReplaceFrames | None = None,
-        noise_mean: float = -3.0,
-        noise_std: float = 0.5,
     ) -> None:
-        super().__init__(replace_frames, noise_mean, noise_std)
+        super().__init__(sampler, target, noise, replace_frames)
         self.weights = {"latent": latent, "l1": l1, "lpips": lpips}
         for name, weight in self.weights.items():
             if weight < 0:
                 raise UserError(f"recipe.{name} is a weight and can't be negative, got {weight}")
         self.perceptual = Perceptual(vgg_weights) if lpips else None
 
-    @property
-    def sampler(self) -> Sampler:
-        return Sampler()
-
     def loss(
         self, model: M2SVid, batch: StereoBatch, condition: Condition, generator: Generator | None
     ) -> Loss:
-        z = model.encode(batch.right)
-        z_hat = predict_latent(model, z, condition, generator)
+        z = self.target_latent(model, batch, generator)
+        z_hat = model.sample(condition, self.sampler.feed_forward, generator)
         V_hat = model.decode(z_hat).float()
         V = batch.right * 2 - 1
         parts = {"latent": F.mse_loss(z_hat.float(), z.float()), "l1": F.l1_loss(V_hat, V)}

@@ -98,6 +98,22 @@ def test_replaced_frames_have_no_hole(small):
     assert (mask[1, 0] > 0).any()
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_known_frames_get_conditioning_noise_only_on_request(small, noisy):
+    """The published code puts them in after the noise; the left view and all other frames keep theirs."""
+    small.conditioning = Conditioning(noisy_replaced=noisy)
+    replaced = torch.tensor([[True, False, False], [False, True, False]])
+    batch = replace(tiny.batch(), replaced=replaced)
+    noise = (
+        small.condition(batch, 0.5, generator=seeded()).channels
+        - small.condition(batch, 0.5, add_noise=False).channels
+    )
+    left, warped, _ = noise.split([48, 48, 1], dim=2)
+    assert (left.std(dim=(2, 3, 4)) > 0.4).all()
+    assert torch.equal(warped.std(dim=(2, 3, 4)) > 0.4, ~replaced | noisy)
+    assert torch.equal(warped.abs().amax(dim=(2, 3, 4)) == 0, replaced & (not noisy))
+
+
 def test_bytes_are_taken_as_well(small):
     batch = tiny.batch()
     as_bytes = replace(batch, left=(batch.left * 255).byte(), warped=(batch.warped * 255).byte(), right=None)

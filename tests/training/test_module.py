@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from m2svid.errors import UserError
+from m2svid.model.sampler import Sampler
 from m2svid.recipes import LatentOnly, StandardDiffusion
 from m2svid.training.callbacks import first_clip
 from tests.tiny_module import make_batch, make_module
@@ -112,7 +113,9 @@ def test_the_randomness_of_a_step_depends_on_seed_rank_and_batch_alone():
 
 
 @pytest.mark.parametrize(
-    "recipe", [LatentOnly(), StandardDiffusion(num_steps=2)], ids=["one step", "two from noise"]
+    "recipe",
+    [LatentOnly(), StandardDiffusion(sampler=Sampler(2, "noise"))],
+    ids=["one step", "two from noise"],
 )
 def test_a_prediction_depends_on_the_clip_alone(recipe):
     """Neither on its process, nor on the clips beside it, nor on training before."""

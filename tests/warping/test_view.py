@@ -27,7 +27,7 @@ def test_the_warped_view_is_black_in_the_closed_holes_and_the_splat_elsewhere():
         closed = cv2.morphologyEx(
             raw[0].numpy().astype(np.uint8), cv2.MORPH_CLOSE, np.ones((11, 11), np.uint8)
         )
-        assert closed.sum() > raw.sum() > 0
+        assert raw.any() and (frame == 0 or (closed > 0).sum() > raw.sum())
         np.testing.assert_array_equal(hole[frame, 0].numpy(), closed > 0)
         np.testing.assert_array_equal(warped[frame].numpy(), splatted.numpy() * (closed == 0))
 

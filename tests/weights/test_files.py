@@ -247,7 +247,7 @@ model:
   attention: {class_path: m2svid.attention.Full}
   recipe:
     class_path: m2svid.recipes.StandardDiffusion
-    init_args: {num_steps: 5}
+    init_args: {sampler: {num_steps: 5, start: noise}}
 """
 
 
