@@ -1,4 +1,4 @@
-"""What every spatial attention strategy shares.
+"""Base of the spatial attention strategies.
 
 A strategy decides which tokens a token of a spatial transformer block sees; it has no parameters, so one
 checkpoint runs with any of them.
@@ -68,7 +68,7 @@ class AttentionStrategy(ABC):
         training: bool,
         generator: torch.Generator | None = None,
     ) -> Selection | None:
-        """Chooses the tokens that get special treatment; called once per resolution and forward pass.
+        """Choose the tokens that get special treatment; called once per resolution and forward pass.
 
         Args:
             mask: (B, T, 1, h0, w0) in [-1, 1], > 0 = disoccluded, or None.

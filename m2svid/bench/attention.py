@@ -1,4 +1,4 @@
-"""What full attention at disoccluded tokens costs: time and memory against factorized attention.
+"""Time and memory of full attention at disoccluded tokens, against factorized attention.
 
 Shapes: B clips (1), T frames, h w latent size, C channels.
 """
@@ -25,7 +25,7 @@ from m2svid.training.backbone import SmallRandom
 
 
 class Recomputed(Disoccluded):
-    """The plain way to the same result: the whole block factorized, then again for the disoccluded tokens."""
+    """The same result in two passes: the whole block factorized, then again for the disoccluded tokens."""
 
     def __call__(
         self, block: BasicTransformerBlock, x: Tensor, context: Tensor, selection: Selection | None
@@ -151,7 +151,7 @@ def _seconds(function: Callable[[], None], device: str) -> float:
 
 
 def _peak_mib(function: Callable[[], None], device: str) -> float:
-    """Most memory held at a time beyond what was held before."""
+    """Peak memory above the level before the call."""
     if device.startswith("cuda"):
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

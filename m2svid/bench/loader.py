@@ -1,4 +1,4 @@
-"""How fast training samples come from shards, beside what decord alone needs for the same frames."""
+"""Speed of the training loader, against decord alone on the same frames."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _STAGES = {
 def run(
     clips: int = 4, samples: int = 60, workers: int = 2, size: int = 512, folder: str | None = None
 ) -> dict[str, float | int | str]:
-    """Loads samples of the paper's three buckets in turn from shards of procedural clips of 150 frames.
+    """Load samples of the paper's three buckets in turn from shards of procedural clips of 150 frames.
 
     Args:
         clips: how many are written.

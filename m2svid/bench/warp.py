@@ -1,4 +1,4 @@
-"""How long warping and mask closing take, against plain NumPy and OpenCV.
+"""Time of warping and mask closing, against NumPy and OpenCV.
 
 Shapes: T frames, H W pixels.
 """
@@ -26,7 +26,7 @@ PUBLISHED_MS = 44  # the published NumPy code, 512×512, on a machine of 2 cores
 def run(
     frames: int = 16, size: int = 512, repeats: int = 7, threads: int = 2, device: str = "cpu"
 ) -> dict[str, float | int | str]:
-    """Warps a clip of the procedural world and closes its holes.
+    """Warp a clip of the procedural world and close its holes.
 
     Args:
         frames: T.

@@ -46,8 +46,8 @@ def psnr(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tenso
 def ms_ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """Multi-scale structural similarity of each video as a volume (T, H, W), equal to `pytorch-msssim`.
 
-    That package refuses 2 to 8 frames, which become one frame before the last scale; here the volume goes on
-    as an image then.
+    That package refuses 2 to 8 frames, which become one frame before the last scale; here the volume is
+    treated as an image from there on.
 
     With a mask, each value of a similarity map, which describes the window around it, counts by the share of
     that (Gaussian) window that lies in the region, at each scale.

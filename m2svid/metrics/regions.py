@@ -1,4 +1,4 @@
-"""Which pixels of a view a metric counts.
+"""Regions of a view: the pixels that a metric counts.
 
 Shapes: B videos, T frames, C channels, H W pixels; `...` any number of regions.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def regions(hole: Tensor) -> dict[str, Tensor]:
-    """The two regions that the paper reports beside the full view (Appendix, Table 6).
+    """The two regions that the paper reports in addition to the full view (Appendix, Table 6).
 
     Args:
         hole: (B, T, 1, H, W) bool, True = disoccluded; the closed mask.

@@ -137,7 +137,7 @@ class ConditionedUNet(UNetSpatioTemporalConditionModel):
 
     @property
     def size_multiple(self) -> int:
-        """What latent height and width must be multiples of: 2 for each downsampling."""
+        """The number that latent height and width must be multiples of: 2 for each downsampling."""
         return 2**self.num_upsamplers
 
     def _check(self, sample: Tensor) -> None:
@@ -164,7 +164,7 @@ class ConditionedUNet(UNetSpatioTemporalConditionModel):
 
 @dataclass
 class _Pass:
-    """What stays the same for all layers of one forward pass."""
+    """Everything that is the same for all layers of one forward pass."""
 
     attention: AttentionStrategy
     context: Tensor  # (B, T, L, D)

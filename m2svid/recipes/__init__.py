@@ -1,4 +1,4 @@
-"""How a batch becomes a loss: one file a recipe."""
+"""Training recipes: each turns a batch into a loss, in a file of its own."""
 
 from m2svid.recipes.base import ConditioningNoise, Loss, Recipe
 from m2svid.recipes.diffusion import StandardDiffusion

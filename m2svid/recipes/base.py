@@ -1,4 +1,4 @@
-"""A recipe: how a batch becomes a loss.
+"""Base of the training recipes, which turn a batch into a loss.
 
 Shapes: B clips, T frames, H W pixels, h w latent pixels.
 """

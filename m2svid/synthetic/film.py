@@ -49,7 +49,7 @@ def make_film(
         height: pixels, even.
         fps: frames a second, for instance 24 or 24000/1001.
         seed: of the world.
-        objects: things in it, beside floor and wall.
+        objects: number of objects, without floor and wall.
         max_disparity: of the nearest point, as a share of the width; `convert` needs the same.
 
     Raises:

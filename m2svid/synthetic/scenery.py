@@ -1,4 +1,4 @@
-"""What stands in a procedural world: a floor before a wall, and objects at many depths, some moving."""
+"""The contents of a procedural world: a floor, a wall, and objects at many depths, some of them moving."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEEPEST = 0.08  # change of an object's disparity a pixel
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an object goes; all in pixels.
+    """The place and size of an object; all in pixels.
 
     Attributes:
         x: column.
@@ -38,11 +38,11 @@ def furnish(rng: Generator, height: int, width: int, num_objects: int, largest: 
     """A random world; wall and floor come first.
 
     Args:
-        rng: where everything is drawn from.
+        rng: source of everything that is random.
         height: of the view, pixels.
         width: of the view, pixels.
-        num_objects: beside wall and floor.
-        largest: no disparity of the world is larger, pixels.
+        num_objects: number of objects, without wall and floor.
+        largest: upper limit of all disparities of the world, pixels.
     """
     far = rng.uniform(0.06, 0.15) * largest
     wall = Surface(Outline(), (width / 2, height / 2), far, (rng.uniform(-0.3, 0.3) * far / width, 0.0))

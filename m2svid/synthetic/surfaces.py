@@ -27,7 +27,7 @@ _MARGIN = 1  # pixels added around a bounding box, against rounding
 
 @dataclass(frozen=True)
 class Eye:
-    """Where one eye is at one moment: position in baselines, and the pan of the camera in pixels."""
+    """The pose of one eye at one moment: position in baselines, and the pan of the camera in pixels."""
 
     x: float
     y: float
@@ -41,11 +41,11 @@ class Eye:
 
 @dataclass(frozen=True)
 class Outline:
-    """What of a plane is there, in the surface's own coordinates (pixels from its centre).
+    """The visible part of a plane, in the surface's own coordinates (pixels from its centre).
 
     Attributes:
-        half_width: everything lies within ± this.
-        half_height: likewise.
+        half_width: upper limit of |u| in the part.
+        half_height: upper limit of |v| in the part.
         inside: (u, v) -> bool; None for the whole plane.
     """
 
@@ -145,8 +145,8 @@ class Hit:
     Attributes:
         surface: (rows, columns) float, index of the surface.
         disparity: (rows, columns) float, pixels.
-        u: (rows, columns) float, the surface's own coordinate, pixels; with v and the index it names a point.
-        v: likewise.
+        u: (rows, columns) float, horizontal coordinate on the surface, pixels.
+        v: (rows, columns) float, vertical coordinate on the surface, pixels; index, u and v name a point.
     """
 
     surface: Tensor
@@ -158,7 +158,7 @@ class Hit:
 def trace(
     surfaces: Sequence[PlacedSurface], rows: Tensor, columns: Tensor, shift: Tensor | None = None
 ) -> Hit:
-    """Finds the nearest surface, the one of the largest disparity, at every position.
+    """Find the nearest surface, the one of the largest disparity, at every position.
 
     Args:
         surfaces: at least one without an outline, behind the others.

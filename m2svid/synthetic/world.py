@@ -35,7 +35,7 @@ _HIDDEN_BY = 1e-3  # pixels of disparity by which an occluder must be nearer; ab
 
 @dataclass(frozen=True)
 class StereoClip:
-    """What a world looks like.
+    """A stereo clip of a procedural world, with its exact disparity and holes.
 
     Attributes:
         left: (T, 3, H, W) uint8.
@@ -69,7 +69,7 @@ class ProceduralWorld:
         height: H, pixels.
         width: W, pixels.
         num_frames: T.
-        num_objects: beside floor and wall.
+        num_objects: number of objects, without floor and wall.
         max_disparity: upper bound, pixels; None is 8 % of the width.
         camera_sweep: how far the camera goes to either side, in baselines. What the right eye sees of what
             stands still, the left eye sees when it has moved by one baseline.
@@ -101,7 +101,7 @@ class ProceduralWorld:
         return 0.08 * self.width if self.max_disparity is None else self.max_disparity
 
     def render(self) -> StereoClip:
-        """Draws all frames."""
+        """Draw all frames."""
         frames = [self.frame(t) for t in range(self.num_frames)]
         return StereoClip(*(torch.stack(views) for views in zip(*frames, strict=True)))
 
@@ -123,7 +123,7 @@ class ProceduralWorld:
         return Eye(x, y, x * camera.focus + wobble, y * camera.focus)
 
     def trace(self, t: float, eye: Eye) -> Hit:
-        """What each pixel centre of frame t shows to an eye."""
+        """The surface that an eye sees at each pixel centre of frame t."""
         rows, columns = self._positions(1)
         return trace(self._place(t, eye), rows, columns)
 
@@ -198,7 +198,7 @@ def make_shards(
     objects: int = 12,
     max_disparity: float | None = None,
 ) -> list[Path]:
-    """Writes clips of procedural worlds, each of another world, into shards.
+    """Write clips of procedural worlds into shards, one world for each clip.
 
     Args:
         out: Folder for the shards.

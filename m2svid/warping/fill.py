@@ -1,4 +1,4 @@
-"""The plain way to fill holes: the baseline that a model has to beat.
+"""Background filling: the baseline that a model has to beat.
 
 Shapes: ... any leading dimensions, H W pixels.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def fill_from_background(warped: Tensor, hole: Tensor) -> Tensor:
-    """Gives each hole pixel the colour of the nearest valid pixel on the background's side, in its row.
+    """Give each hole pixel the colour of the nearest valid pixel on the background's side, in its row.
 
     Near content moves farther to the left than what is behind it, so a hole has the occluder to its left and
     the background to its right. Where nothing valid follows up to the right border, the nearest pixel to the

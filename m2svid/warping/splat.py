@@ -12,7 +12,7 @@ from m2svid.errors import UserError
 
 
 def warp(left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves every pixel x of the left view to x - disparity in the right view.
+    """Move every pixel x of the left view to x - disparity in the right view.
 
     A source pixel is splatted on two targets, ⌊d⌋ and ⌊d⌋ + 1 pixels to its left, with weights 1 - frac(d)
     and frac(d). Of the sources that meet at one target through the same one of the two splats, the nearest
@@ -76,7 +76,7 @@ def _check(left: Tensor, disparity: Tensor) -> None:
         raise UserError(f"left must be (..., 3, H, W), got {tuple(left.shape)}")
     expected, got = (*left.shape[:-3], 1, *left.shape[-2:]), tuple(disparity.shape)
     if got != expected:
-        raise UserError(f"disparity must be {expected} beside a left view of {tuple(left.shape)}, got {got}")
+        raise UserError(f"disparity must be {expected} for a left view of {tuple(left.shape)}, got {got}")
     if not disparity.is_floating_point():
         raise UserError(f"disparity must be floating point (pixels), got {disparity.dtype}")
     if disparity.numel() == 0:
