@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from m2svid.recipes import EndToEnd, LatentOnly, Recipe, ReplaceFrames, StandardDiffusion
     from m2svid.training.module import M2SVidModule
     from m2svid.warping.splat import warp
+    from m2svid.weights.load import load, save
 
 _HOME = {
     "AttentionStrategy": "m2svid.attention",
@@ -42,6 +43,8 @@ _HOME = {
     "StereoDataModule": "m2svid.data.datamodule",
     "StereoMetrics": "m2svid.metrics.stereo",
     "UserError": "m2svid.errors",
+    "load": "m2svid.weights.load",
+    "save": "m2svid.weights.load",
     "warp": "m2svid.warping.splat",
 }
 
@@ -65,6 +68,8 @@ __all__ = [
     "StereoDataModule",
     "StereoMetrics",
     "UserError",
+    "load",
+    "save",
     "warp",
 ]
 

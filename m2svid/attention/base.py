@@ -18,6 +18,8 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
+from m2svid.described import Described
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -58,8 +60,12 @@ class Selection:
         return tokens.flatten(0, 2).index_copy(0, self.target, rows).view_as(tokens)
 
 
-class AttentionStrategy(ABC):
-    """Which tokens attend to which in the spatial transformer blocks."""
+class AttentionStrategy(Described, ABC):
+    """Which tokens attend to which in the spatial transformer blocks.
+
+    An own strategy needs no registration: its class path in YAML is enough, and the model card of its
+    checkpoints names it by class path and arguments, which must be plain data.
+    """
 
     def select(
         self,

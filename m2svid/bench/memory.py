@@ -45,14 +45,13 @@ def run(
 
 def published(dtype: torch.dtype) -> M2SVid:
     """The model in its published size, without weights."""
-    with torch.device("meta"):
-        networks = {name: components.build(name, config).eval() for name, config in PUBLISHED.items()}
+    networks = {name: components.build(name, config).eval() for name, config in PUBLISHED.items()}
     for network in networks.values():
         torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns
     return M2SVid(
         networks["unet"],
-        components.wrap_vae(networks["vae"], decode_chunk=None),
-        components.wrap_image_encoder(networks["image_encoder"]),
+        components.wrap(networks["vae"], gradient_checkpointing=False),
+        components.wrap(networks["image_encoder"]),
         Conditioning(["left", "warped", "mask"]),
         Disoccluded(),
     )

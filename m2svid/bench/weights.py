@@ -15,7 +15,7 @@ from torch import Tensor
 from m2svid.attention import Factorized
 from m2svid.bench.process import measured
 from m2svid.errors import UserError
-from m2svid.weights.opening import Heads, open_weights
+from m2svid.weights.load import open_weights
 from m2svid.weights.parts import Component, Part, Parts, load, tensor_shapes
 from m2svid.weights.sgm import to_sgm
 from m2svid.weights.verbs import export, import_
@@ -145,7 +145,7 @@ def _inputs(unet: UNetSpatioTemporalConditionModel) -> tuple[Tensor, Tensor, Ten
 @torch.no_grad()
 def _forward(folder: Path) -> Tensor:
     """float32, with diffusers' epsilons."""
-    part = open_weights(folder, Heads()).parts.unet
+    part = open_weights(folder).parts.unet
     unet = load("unet", Part(part.config | {"resnet_eps": None}, part.state), dtype=torch.float32)
     sample, timestep, context, ids = _inputs(unet)
     return unet(sample, timestep, context[:, None].expand(-1, 2, -1, -1), ids, None, Factorized())

@@ -72,7 +72,7 @@ class DepthCrafter(DepthEstimator):
         self.alone = budget is not None and self._device.type != "cpu"
         home = "cpu" if self.alone else self._device
         self._model = M2SVid.from_pretrained(model, home, dtype, backbone=backbone)
-        if self._model.conditioning.family != DepthCrafterConditioning.family:
+        if not isinstance(self._model.conditioning, DepthCrafterConditioning):
             raise UserError(f"--depth {model} is a model of the same architecture, but not DepthCrafter")
         if isinstance(self._model.vae, SVDAutoencoder):
             self._model.vae.encode_chunk = 1

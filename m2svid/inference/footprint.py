@@ -24,7 +24,6 @@ from m2svid.attention import Full
 from m2svid.model.conditioning import Condition
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.vae import SVDAutoencoder
-from m2svid.weights import parts as components
 
 _SIZE = 512  # px, side of the frame without data
 _FRAMES = 4
@@ -73,22 +72,11 @@ def measure(model: M2SVid) -> Footprint:
 
 
 def _without_weights(model: M2SVid) -> M2SVid:
-    parts = {
-        "unet": components.unet_part(model.unet),
-        "vae": components.vae_part(model.vae),
-        "image_encoder": components.image_encoder_part(model.image_encoder),
-    }
-    with torch.device("meta"):
-        networks = {name: components.build(name, part.config).eval() for name, part in parts.items()}
-    for network in networks.values():
-        nn.Module.to(network, "meta", model.unet.dtype)  # diffusers' own `to` warns
-    return M2SVid(
-        networks["unet"],
-        components.wrap_vae(networks["vae"], decode_chunk=None),
-        components.wrap_image_encoder(networks["image_encoder"]),
-        model.conditioning,
-        Full(),  # each token sees all: no less than any other strategy
-    )
+    empty = model.without_weights().eval()
+    empty.attention = Full()  # each token sees all: no less than any other strategy
+    if isinstance(empty.vae, SVDAutoencoder):
+        empty.vae.decode_chunk = None
+    return empty
 
 
 def _latent(model: M2SVid, side: int, channels: int | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from m2svid.batch import StereoBatch
+from m2svid.described import Described
 from m2svid.errors import UserError
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import VideoAutoencoder
@@ -41,7 +42,7 @@ class Condition:
     mask: Tensor
 
 
-class Conditioning:
+class Conditioning(Described):
     """Make M2SVid's conditioning; models with another mask, embedding or fps override that method.
 
     Args:
@@ -55,8 +56,6 @@ class Conditioning:
     Raises:
         UserError: for an empty list, an unknown or a repeated name.
     """
-
-    family = "m2svid"
 
     def __init__(
         self, inputs: Sequence[InputName] = ("left", "warped", "mask"), noisy_replaced: bool = False

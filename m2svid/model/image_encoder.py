@@ -5,16 +5,39 @@ Shapes: B clips, T frames, F = B·T frames, H W pixels, S input size of the enco
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
+from m2svid.described import Described
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, [0, 1]
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Described, nn.Module, ABC):
+    """Embed the frames of a video.
+
+    Attributes:
+        dim: D, the U-Net's cross_attention_dim.
+    """
+
+    dim: int
+
+    @property
+    def network(self) -> nn.Module:
+        """The module whose tensors and configuration are kept as the model's `image_encoder`."""
+        return self
+
+    @abstractmethod
+    def forward(self, video: Tensor) -> Tensor:
+        """Embeddings (B, T, 1, D) of a video (B, T, 3, H, W) in [0, 1]."""
+
+
+class CLIPImageEncoder(ImageEncoder):
     """CLIP's vision tower with projection, ViT-H/14 in Stable Video Diffusion.
 
     Args:
@@ -26,6 +49,10 @@ class ImageEncoder(nn.Module):
         self.model = model
         self.dim = model.config.projection_dim
 
+    @property
+    def network(self) -> CLIPVisionModelWithProjection:
+        return self.model
+
     def forward(self, video: Tensor) -> Tensor:
         """Embeddings (B, T, 1, D) of a video (B, T, 3, H, W) in [0, 1], each frame on its own."""
         pixels = preprocess(video.flatten(0, 1), self.model.config.image_size)
@@ -33,7 +60,7 @@ class ImageEncoder(nn.Module):
         return embeds.unflatten(0, video.shape[:2])[:, :, None]
 
 
-class NoImageEncoder(nn.Module):
+class NoImageEncoder(ImageEncoder):
     """Embeddings of zeros, where there is no CLIP (quickstart and tests).
 
     Args:

@@ -7,26 +7,27 @@ factor.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from m2svid.attention import AttentionStrategy
 from m2svid.batch import StereoBatch
+from m2svid.described import Described
 from m2svid.errors import UserError
 from m2svid.inference.refine import refine
 from m2svid.model import denoiser
+from m2svid.model.card import ModelCard, Usage
 from m2svid.model.conditioning import Condition, Conditioning
-from m2svid.model.image_encoder import ImageEncoder, NoImageEncoder
+from m2svid.model.image_encoder import ImageEncoder
 from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
-from m2svid.model.usage import Usage
 from m2svid.model.vae import VideoAutoencoder
-
-if TYPE_CHECKING:
-    from m2svid.weights.settings import AttentionName
 
 
 class M2SVid(nn.Module):
@@ -39,16 +40,19 @@ class M2SVid(nn.Module):
         conditioning: what the U-Net sees beside the noisy latent.
         attention: which tokens its spatial attention sees; may be exchanged at any time.
         usage: how the model is run; None = as M2SVid.
+        backbone: `path` and `variant` of the weights that the frozen networks come from, for the model card;
+            None = no such place.
     """
 
     def __init__(
         self,
         unet: ConditionedUNet,
         vae: VideoAutoencoder,
-        image_encoder: ImageEncoder | NoImageEncoder,
+        image_encoder: ImageEncoder,
         conditioning: Conditioning,
         attention: AttentionStrategy,
         usage: Usage | None = None,
+        backbone: Mapping[str, str | None] | None = None,
     ) -> None:
         super().__init__()
         expected = conditioning.in_channels(vae.latent_channels)
@@ -63,6 +67,42 @@ class M2SVid(nn.Module):
         self.conditioning = conditioning
         self.attention = attention
         self.usage = usage or Usage()
+        self.backbone = backbone
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Each network as its library knows it."""
+        return {"unet": self.unet, "vae": self.vae.network, "image_encoder": self.image_encoder.network}
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Networks whose tensors a checkpoint of training holds: all but Stable Video Diffusion's frozen
+        ones, which come from its weights again."""
+        own = (name for name, network in self.networks.items() if isinstance(network, Described))
+        return "unet", *own
+
+    def card(self, step: int | None = None) -> ModelCard:
+        """What is known about the model beside its tensors.
+
+        Args:
+            step: optimizer steps of its training.
+
+        Raises:
+            UserError: an own class can't be described, see `Described.describe`.
+        """
+        return ModelCard(
+            self.conditioning.describe(),
+            self.attention.describe(),
+            self.usage,
+            {name: configuration(network) for name, network in self.networks.items()},
+            self.backbone,
+            step,
+        )
+
+    def without_weights(self) -> M2SVid:
+        """A copy on PyTorch's meta device, where tensors have shapes but take no memory."""
+        tensors = [*self.parameters(), *self.buffers()]
+        return copy.deepcopy(self, {id(tensor): _empty(tensor) for tensor in tensors})
 
     @property
     def size_multiple(self) -> int:
@@ -216,39 +256,17 @@ class M2SVid(nn.Module):
         )
 
     @classmethod
-    def from_pretrained(
-        cls,
-        path: str | Path,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        attention: AttentionName | None = None,
-        backbone: str | Path | None = None,
-        **options: Any,
-    ) -> M2SVid:
-        """The model of any known weights, ready for inference.
+    def from_pretrained(cls, path: str | Path, *args: Any, **options: Any) -> M2SVid:
+        """The model of any known weights, ready for inference: `m2svid.load`, which explains the options."""
+        import m2svid  # the layer above, by its public name
 
-        Args:
-            path: a published M2SVid file, a folder of `weights import`, a checkpoint of `fit`, a U-Net folder
-                of StereoCrafter or DepthCrafter, or the hub id of a folder.
-            device: where the model goes.
-            dtype: of its parameters; None = the file's.
-            attention: "disoccluded" or "factorized", where neither the weights nor the file's name say it.
-            backbone: weights of VAE and image encoder, where `path` holds a U-Net only.
-            **options: less common ones, see `m2svid.weights.load.load_model`.
-
-        Raises:
-            UserError: the weights are unknown, truncated, don't fit, or leave something open that must be
-                given.
-        """
-        from m2svid.weights.load import load_model  # knows this class
-
-        return load_model(path, device, dtype, backbone=backbone, attention=attention, **options)
+        return m2svid.load(path, *args, **options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the folder that `from_pretrained` takes. Raises UserError where it exists."""
-        from m2svid.weights.load import save_model
+        """Write the folder that `from_pretrained` takes: `m2svid.save`."""
+        import m2svid  # the layer above, by its public name
 
-        save_model(self, folder)
+        m2svid.save(self, folder)
 
     def _check_size(self, batch: StereoBatch) -> None:
         H, W = batch.left.shape[-2:]
@@ -257,3 +275,17 @@ class M2SVid(nn.Module):
                 f"this model takes heights and widths that are multiples of {self.size_multiple}, "
                 f"got {H}×{W}: crop or pad the video"
             )
+
+
+def configuration(network: nn.Module) -> dict[str, Any]:
+    """Content of a network's `config.json`: its library's, or class path and arguments."""
+    if isinstance(network, Described):
+        return network.describe()
+    if isinstance(network, PreTrainedModel):
+        return network.config.to_diff_dict()
+    return {key: value for key, value in network.config.items() if not key.startswith("_")}
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    empty = tensor.detach().to("meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty

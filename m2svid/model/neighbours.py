@@ -10,15 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2svid.batch import StereoBatch
+from m2svid.model.card import Usage
 from m2svid.model.conditioning import Conditioning
 from m2svid.model.sampler import Sampler
-from m2svid.model.usage import Usage
 
 
 class StereoCrafterConditioning(Conditioning):
     """StereoCrafter: warped view and mask; CLIP sees the first warped frame only; the fps id is 6."""
-
-    family = "stereocrafter"
 
     def __init__(self) -> None:
         super().__init__(("warped", "mask"))
@@ -39,8 +37,6 @@ class StereoCrafterConditioning(Conditioning):
 
 class DepthCrafterConditioning(Conditioning):
     """DepthCrafter: the video itself (`StereoBatch.left`); CLIP sees every frame; the fps id is 7."""
-
-    family = "depthcrafter"
 
     def __init__(self) -> None:
         super().__init__(("video",))

@@ -15,11 +15,14 @@ from diffusers import AutoencoderKLTemporalDecoder
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
+from m2svid.described import Described
 from m2svid.errors import UserError
 
 
-class VideoAutoencoder(nn.Module, ABC):
-    """What encodes views and decodes the prediction.
+class VideoAutoencoder(Described, nn.Module, ABC):
+    """Encode views and decode the prediction.
+
+    A checkpoint of training names an own autoencoder by class path and arguments, and holds its parameters.
 
     Attributes:
         latent_channels: C.
@@ -31,6 +34,11 @@ class VideoAutoencoder(nn.Module, ABC):
     latent_channels: int
     downscale: int
     scaling_factor: float
+
+    @property
+    def network(self) -> nn.Module:
+        """The module whose tensors and configuration are kept as the model's `vae`."""
+        return self
 
     @abstractmethod
     def encode(self, video: Tensor) -> Tensor:
@@ -81,6 +89,10 @@ class SVDAutoencoder(VideoAutoencoder):
         self.scaling_factor = model.config.scaling_factor
         if gradient_checkpointing:
             model.enable_gradient_checkpointing()
+
+    @property
+    def network(self) -> AutoencoderKLTemporalDecoder:
+        return self.model
 
     def encode(self, video: Tensor) -> Tensor:
         return self._encode(video, lambda posterior: posterior.mode())

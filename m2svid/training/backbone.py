@@ -3,57 +3,58 @@
 from __future__ import annotations
 
 import logging
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from diffusers import AutoencoderKLTemporalDecoder
-from torch import nn
-from transformers import CLIPVisionModelWithProjection
+import torch
 
-from m2svid.attention import AttentionStrategy
+from m2svid.attention import AttentionStrategy, Disoccluded
+from m2svid.described import Described, Description, create
 from m2svid.errors import UserError
 from m2svid.model.conditioning import Conditioning, widen_conv_in
-from m2svid.model.image_encoder import ImageEncoder, NoImageEncoder
+from m2svid.model.image_encoder import NoImageEncoder
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.unet import ConditionedUNet
-from m2svid.model.vae import SpaceToDepth, SVDAutoencoder, VideoAutoencoder
-from m2svid.weights.mismatch import MismatchError
+from m2svid.model.vae import SpaceToDepth, VideoAutoencoder
+from m2svid.weights.fetch import resolve
+from m2svid.weights.load import decide, open_weights
+from m2svid.weights.parts import load, wrap
 
 log = logging.getLogger(__name__)
 
 SVD_XT = "stabilityai/stable-video-diffusion-img2vid-xt"
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 GROUPS = 32  # of every group norm in diffusers' blocks
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 class Backbone(ABC):
     """Makes the model that training starts from."""
 
     @abstractmethod
-    def build(self, conditioning: Conditioning, attention: AttentionStrategy) -> M2SVid:
+    def build(
+        self, conditioning: Conditioning | None = None, attention: AttentionStrategy | None = None
+    ) -> M2SVid:
         """The model, float32, on the CPU.
 
         Args:
-            conditioning: what the U-Net sees beside the noisy latent; decides its input channels.
-            attention: strategy of its spatial attention.
+            conditioning: what the U-Net sees beside the noisy latent; decides its input channels. None = what
+                the weights were made for, else left view, warped view and mask.
+            attention: strategy of its spatial attention; None = the one that the weights were made for, else
+                `Disoccluded`.
         """
 
 
 class StableVideoDiffusion(Backbone):
-    """Stable Video Diffusion, or a folder of the same layout (`unet/`, `vae/`, `image_encoder/`).
+    """Stable Video Diffusion, or other weights with all three networks: a folder that `weights init` or
+    `weights import` has written, or a published file.
 
     A U-Net with SVD's input channels is widened to those of the conditioning; one that has them already stays
     as it is. Environment variable HF_HUB_OFFLINE=1 forbids downloads.
 
     Args:
-        path: local folder or hub id.
-        variant: of the files, such as "fp16"; None = the default ones. Weights are used in float32 in any
-            case.
+        path: local folder or file, or hub id.
+        variant: of a folder's files, such as "fp16"; None = the default ones, or the only ones there are.
+            Weights are used in float32 in any case.
         gradient_checkpointing: recompute the activations of U-Net and decoder in the backward pass; saves
             memory.
         encode_chunk: frames encoded at a time, see `SVDAutoencoder`.
@@ -74,68 +75,63 @@ class StableVideoDiffusion(Backbone):
         self.encode_chunk = encode_chunk
         self.decode_chunk = decode_chunk
 
-    def build(self, conditioning: Conditioning, attention: AttentionStrategy) -> M2SVid:
-        unet = self._load(ConditionedUNet, "unet")
-        vae = SVDAutoencoder(
-            self._load(AutoencoderKLTemporalDecoder, "vae"),
-            self.gradient_checkpointing,
-            self.encode_chunk,
-            self.decode_chunk,
+    def build(
+        self, conditioning: Conditioning | None = None, attention: AttentionStrategy | None = None
+    ) -> M2SVid:
+        opened = open_weights(resolve(self.path, self.variant), variant=self.variant)
+        if opened.parts.vae is None or opened.parts.image_encoder is None:
+            raise UserError(
+                f"backbone.path={self.path} is a {opened.format} without VAE or image encoder: make a whole "
+                "model of it with `weights import`, and name its folder"
+            )
+        if opened.card is None:
+            conditioning, attention = conditioning or Conditioning(), attention or Disoccluded()
+        else:
+            _say_overruled("conditioning", conditioning, opened.card.conditioning, self.path)
+            _say_overruled("attention", attention, opened.card.attention, self.path)
+        card = decide(opened, attention, conditioning)
+        conditioning = conditioning or create(card.conditioning, Conditioning)
+
+        networks = {
+            name: load(name, part, dtype=torch.float32, copy=True) for name, part in opened.parts.items()
+        }
+        sizes = {
+            name: sum(p.numel() for p in network.parameters()) / 1e6 for name, network in networks.items()
+        }
+        log.info(
+            "%s: %s, every tensor matched; %s",
+            self.path,
+            opened.format,
+            ", ".join(f"{name} of {size:.1f} M parameters" for name, size in sizes.items()),
         )
-        image_encoder = ImageEncoder(self._load(CLIPVisionModelWithProjection, "image_encoder"))
+        unet = networks["unet"]
+        vae = wrap(
+            networks["vae"],
+            gradient_checkpointing=self.gradient_checkpointing,
+            encode_chunk=self.encode_chunk,
+            decode_chunk=self.decode_chunk,
+        )
         channels = conditioning.in_channels(vae.latent_channels)
         if unet.config.in_channels != channels:
             log.info("widening conv_in from %d to %d input channels", unet.config.in_channels, channels)
             widen_conv_in(unet, conditioning)
         if self.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-        return M2SVid(unet, vae, image_encoder, conditioning, attention)
-
-    def _load(self, kind: type[Model], subfolder: str) -> Model:
-        where = f"{self.path}/{subfolder}"
-        self._check_path(subfolder)
-        try:
-            model, report = kind.from_pretrained(
-                self.path,
-                subfolder=subfolder,
-                variant=self.variant,
-                use_safetensors=True,  # no pickles
-                output_loading_info=True,
-            )
-        except OSError as error:
-            raise UserError(self._how_to_get(where, error)) from error
-        except (ValueError, RuntimeError) as error:  # diffusers, transformers: a tensor of another shape
-            raise UserError(
-                f"the weights in {where} do not match its config.json: {_first_line(error)}"
-            ) from error
-        if any(report[key] for key in ("missing_keys", "unexpected_keys")):
-            raise MismatchError(where, sorted(report["missing_keys"]), sorted(report["unexpected_keys"]))
-        size = sum(p.numel() for p in model.parameters()) / 1e6
-        log.info("%s: loaded %s, %.1f M parameters, every tensor matched", where, kind.__name__, size)
-        return model.float()
-
-    def _check_path(self, subfolder: str) -> None:
-        folder = Path(self.path)
-        if folder.is_dir() and not (folder / subfolder / "config.json").is_file():
-            raise UserError(
-                f"backbone.path={self.path} holds no {subfolder}/config.json: it must be a diffusers folder "
-                "with unet/, vae/ and image_encoder/"
-            )
-        if not folder.is_dir() and not HUB_ID.fullmatch(self.path):
-            raise UserError(f"backbone.path={self.path} is neither a folder nor a hub id such as {SVD_XT}")
-
-    def _how_to_get(self, where: str, error: OSError) -> str:
-        files = f"{where} (variant {self.variant})" if self.variant else where
-        if Path(self.path).is_dir():
-            return (
-                f"can't load the safetensors in {files}: {_first_line(error)} "
-                "(if there are only *.fp16.safetensors, set backbone.variant=fp16)"
-            )
-        return (
-            f"can't get {files} from the hub: accept the licence on https://huggingface.co/{self.path}, "
-            f"then run `hf auth login` and `hf download {self.path}`; or set backbone.path to a local folder "
-            f"with unet/, vae/ and image_encoder/ ({_first_line(error)})"
+        local = Path(self.path)
+        return M2SVid(
+            unet,
+            vae,
+            wrap(networks["image_encoder"]),
+            conditioning,
+            attention or create(card.attention, AttentionStrategy),
+            card.usage,
+            {"path": str(local.resolve()) if local.exists() else self.path, "variant": self.variant},
         )
+
+
+def _say_overruled(option: str, given: Described | None, recorded: Description | None, path: str) -> None:
+    if given is not None and recorded is not None and given.describe() != recorded:
+        log.warning("model.%s %s overrules that of %s: %s", option, given.describe(), path, recorded)
 
 
 class SmallRandom(Backbone):
@@ -173,7 +169,10 @@ class SmallRandom(Backbone):
         self.context_dim = context_dim
         self.autoencoder = autoencoder
 
-    def build(self, conditioning: Conditioning, attention: AttentionStrategy) -> M2SVid:
+    def build(
+        self, conditioning: Conditioning | None = None, attention: AttentionStrategy | None = None
+    ) -> M2SVid:
+        conditioning, attention = conditioning or Conditioning(), attention or Disoccluded()
         vae = self.autoencoder or SpaceToDepth()
         levels = len(self.channels)
         attends = [level < levels - 1 or levels == 1 for level in range(levels)]
@@ -194,7 +193,3 @@ class SmallRandom(Backbone):
 
 def _block(side: str, attends: bool) -> str:
     return f"{'CrossAttn' if attends else ''}{side}BlockSpatioTemporal"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -13,18 +14,20 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Generator, Tensor
 
-from m2svid.attention import AttentionStrategy, Disoccluded
+from m2svid.attention import AttentionStrategy
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.evaluation.evaluation import BaselineName, Evaluation
 from m2svid.metrics.stereo import MetricName
+from m2svid.model.card import ModelCard
 from m2svid.model.conditioning import Conditioning, InputName
 from m2svid.recipes import EndToEnd, Recipe
 from m2svid.training.backbone import Backbone
+from m2svid.weights.checkpoint import CARD, PREFIXES
+from m2svid.weights.mismatch import check
+from m2svid.weights.parts import shapes_of
 
 log = logging.getLogger(__name__)
-
-TRAINED = "model.unet."  # the only trained parameters; the VAE and CLIP are frozen (paper, Section 5.4)
 
 
 def adamw(parameters: Any) -> torch.optim.Optimizer:
@@ -38,8 +41,10 @@ class M2SVidModule(LightningModule):
     Args:
         backbone: where the networks come from: Stable Video Diffusion, or small random ones.
         recipe: how a batch becomes a loss.
-        conditioning: what the U-Net sees beside the noisy latent, in this order.
-        attention: which tokens the spatial attention of disoccluded tokens sees.
+        conditioning: what the U-Net sees beside the noisy latent: a list of names in this order, or a class
+            of your own; None = what the backbone's weights were made for, else left, warped, mask.
+        attention: which tokens the spatial attention of disoccluded tokens sees; None = the strategy that the
+            backbone's weights were made for, else `Disoccluded`.
         optimizer: makes the optimizer of the U-Net's parameters.
         lr_scheduler: makes the learning rate schedule, stepped every training step; None keeps it constant.
         noise_aug: noise level of the conditioning videos in evaluation; 0 evaluates without.
@@ -57,7 +62,7 @@ class M2SVidModule(LightningModule):
         self,
         backbone: Backbone,
         recipe: Recipe | None = None,
-        conditioning: Sequence[InputName] = ("left", "warped", "mask"),
+        conditioning: Conditioning | Sequence[InputName] | None = None,
         attention: AttentionStrategy | None = None,
         optimizer: OptimizerCallable = adamw,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -73,7 +78,9 @@ class M2SVidModule(LightningModule):
             raise UserError(f"model.noise_aug is a noise level and can't be negative, got {noise_aug}")
         self.recipe = recipe if recipe is not None else EndToEnd()
         self.evaluation = Evaluation(metrics, baselines, vgg_weights)
-        self.model = backbone.build(Conditioning(conditioning), attention or Disoccluded())
+        if conditioning is not None and not isinstance(conditioning, Conditioning):
+            conditioning = Conditioning(conditioning)
+        self.model = backbone.build(conditioning, attention)
         self.model.requires_grad_(False).eval()
         self.model.unet.requires_grad_(True).train()
         self.make_optimizer = optimizer
@@ -180,9 +187,19 @@ class M2SVidModule(LightningModule):
     # --------------------------------------------------------------- checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Only the trained parameters: the frozen ones come from the backbone again."""
+        """The trained parameters, and those of frozen networks that come from no backbone's weights."""
         state = super().state_dict(*args, **kwargs)
-        return {key: value for key, value in state.items() if key.startswith(TRAINED)}
+        kept = tuple(PREFIXES[name] for name in self.model.kept)
+        return {key: value for key, value in state.items() if key.startswith(kept)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CARD] = self._card(checkpoint["global_step"]).to_json()
+
+    def _card(self, step: int | None = None) -> ModelCard:
+        """Of the model as it is evaluated: with the recipe's sampler."""
+        card = self.model.card(step)
+        usage = replace(card.usage, sampler=self.recipe.sampler, noise_aug=self.noise_aug)
+        return replace(card, usage=usage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._loaded_step = checkpoint["global_step"]
@@ -191,22 +208,10 @@ class M2SVidModule(LightningModule):
         """Load the trained parameters.
 
         Raises:
-            UserError: if keys or shapes differ from this model's, with the lists.
+            MismatchError: keys or shapes differ from this model's.
         """
-        own = self.state_dict()
-        missing = sorted(own.keys() - state_dict.keys())
-        unexpected = sorted(state_dict.keys() - own.keys())
-        reshaped = [
-            f"{key} {tuple(state_dict[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in sorted(own.keys() & state_dict.keys())
-            if state_dict[key].shape != own[key].shape
-        ]
-        if missing or unexpected or reshaped:
-            raise UserError(
-                "the checkpoint is of another model (is it of the same backbone and conditioning?): "
-                f"missing {missing or 'nothing'}; unexpected {unexpected or 'nothing'}; "
-                f"of another shape {reshaped or 'nothing'}"
-            )
+        source = "the checkpoint (is it of the same backbone and conditioning?)"
+        check(source, shapes_of(self.state_dict()), shapes_of(state_dict))
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
 

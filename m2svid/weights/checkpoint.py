@@ -1,40 +1,54 @@
-"""The model of a training run, from the `config.yaml` that `fit` writes."""
+"""A Lightning checkpoint of `fit`: the tensors that training changes or owns, and the model card."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import yaml
-from jsonargparse import ArgumentParser
+from torch import Tensor
 
-from m2svid.attention import AttentionStrategy, Disoccluded
 from m2svid.errors import UserError
-from m2svid.model.conditioning import Conditioning
-from m2svid.model.usage import Usage
-from m2svid.recipes import EndToEnd, Recipe
-from m2svid.training.backbone import Backbone
-from m2svid.weights.load import disassemble
-from m2svid.weights.opening import Opened
+from m2svid.model.card import ModelCard
+from m2svid.weights.mismatch import MismatchError
+from m2svid.weights.parts import COMPONENTS, Component, Opened, Part, Parts, check_part
 
-PARTS = {"backbone": Backbone, "attention": AttentionStrategy, "recipe": Recipe}
+CARD = "model_card"
+"""Entry of a checkpoint."""
+
+PREFIXES: dict[Component, str] = {component: f"model.{component}." for component in COMPONENTS}
+"""Of the tensors' names in a checkpoint."""
 
 
-def open_run(config: Path) -> Opened:
-    """The model that the run started from, with the sampler that its recipe is evaluated with.
+def open_checkpoint(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any] | None) -> Opened:
+    """The networks that a checkpoint holds, by its card: the U-Net, and all that are not Stable Video
+    Diffusion's.
+
+    Args:
+        path: of the checkpoint.
+        tensors: its state dict.
+        card: its entry `CARD`.
 
     Raises:
-        UserError: the file is no config of `fit`.
+        UserError: it has no model card.
+        MismatchError: the tensors are not those of its card.
     """
-    content = yaml.safe_load(config.read_text())
-    if not isinstance(content, dict) or "backbone" not in content.get("model", {}):
-        raise UserError(f"{config} is no config of fit: it has no model.backbone.")
-    model = content["model"]
-    parser = ArgumentParser(exit_on_error=False)
-    for name, kind in PARTS.items():
-        parser.add_argument(f"--{name}", type=kind | None)
-    made = parser.instantiate(parser.parse_object({name: model.get(name) for name in PARTS}))
-    conditioning = Conditioning(model.get("conditioning", ("left", "warped", "mask")))
-    built = made.backbone.build(conditioning, made.attention or Disoccluded())
-    built.usage = Usage(sampler=(made.recipe or EndToEnd()).sampler, noise_aug=model.get("noise_aug", 0.02))
-    parts, settings = disassemble(built)
-    return Opened(config, "Lightning checkpoint", parts, settings)
+    if card is None:
+        raise UserError(
+            f"{path} is a checkpoint without a model card, so its model is unknown: continue its run "
+            "with `fit --ckpt_path` and this version, whose next checkpoint has one"
+        )
+    model = ModelCard.from_json(card, str(path))
+    rest = dict(tensors)
+    parts = {}
+    for component, prefix in PREFIXES.items():
+        keys = [key for key in rest if key.startswith(prefix)]
+        part = Part(model.networks[component], {key.removeprefix(prefix): rest.pop(key) for key in keys})
+        if component == "unet" or part.own:
+            check_part(str(path), component, part)
+            parts[component] = part
+        elif keys:
+            raise MismatchError(str(path), unexpected=keys)
+    if rest:
+        raise MismatchError(str(path), unexpected=list(rest))
+    return Opened(path, "Lightning checkpoint", Parts(**parts), model)

@@ -40,7 +40,7 @@ def resolve(path: str | Path, variant: str | None = None) -> Path:
     hub = HUB_ID.fullmatch(str(path))
     if hub is None or local.suffix in SUFFIXES:
         raise UserError(
-            f"There is no file or folder {path}, and it is no hub id (owner/name or owner/name/folder)."
+            f"There is no file or folder {path}, and it is no hub id (owner/name or owner/name/folder)"
         )
     folder = hub["folder"] or ""
     if not HF_HUB_OFFLINE:
@@ -50,8 +50,8 @@ def resolve(path: str | Path, variant: str | None = None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"{path} is no local path and can't be fetched from the hub ({type(error).__name__}): check the "
-            "name and the network, accept the model's licence on its page and run `hf auth login`, or give "
-            "a local folder."
+            f"name and the network, accept the licence on https://huggingface.co/{hub['repo']}, run "
+            f"`hf auth login` and `hf download {hub['repo']}`, or give a local folder"
         ) from error
 
 
@@ -65,8 +65,8 @@ def hub_patterns(folder: str, variant: str | None) -> dict[str, list[str]]:
     return {"allow_patterns": ["*.json", *weights], "ignore_patterns": other_variants}
 
 
-def read_file(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file, memory-mapped: they take memory when they are used.
+def read_file(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """All tensors of a file, memory-mapped: they take memory when they are used; and what else it holds.
 
     Keys of a `torch.save` file are those of its `module` or `state_dict` where it has one.
 
@@ -74,10 +74,12 @@ def read_file(path: Path) -> dict[str, Tensor]:
         UserError: the file is truncated, holds code or no tensors.
     """
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    named = [content[key] for key in ("module", "state_dict") if isinstance(content.get(key), Mapping)]
+    state = named[0] if named else content
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"{path} holds no tensors.")
-    return tensors
+        raise UserError(f"{path} holds no tensors")
+    return tensors, content
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -85,7 +87,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is truncated or no safetensors file ({error}); get it again.") from error
+        raise UserError(f"{path} is truncated or no safetensors file ({error}); get it again") from error
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
@@ -94,15 +96,12 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, which could run code when it is read; ask its author for "
-            "safetensors."
+            "safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise UserError(
-            f"{path} is truncated or no torch file ({str(error).splitlines()[0]}); get it again."
+            f"{path} is truncated or no torch file ({str(error).splitlines()[0]}); get it again"
         ) from error
-    for key in ("module", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            return content[key]
     return content if isinstance(content, Mapping) else {}
 
 
@@ -119,12 +118,13 @@ def read_component(folder: Path, variant: str | None = None) -> dict[str, Tensor
     files = _component_files(folder)
     if variant is None and None not in files and len(files) == 1:
         (variant,) = files
+        log.info("%s: its only files are those of variant %s", folder, variant)
     if variant not in files:
         there = ", ".join(sorted(str(name) for name in files)) or "none"
-        raise UserError(f"{folder} has no safetensors weights of variant {variant} (it has: {there}).")
+        raise UserError(f"{folder} has no safetensors weights of variant {variant} (it has: {there})")
     tensors: dict[str, Tensor] = {}
     for file in files[variant]:
-        tensors |= read_file(file)
+        tensors |= read_file(file)[0]
     return tensors
 
 
@@ -141,7 +141,7 @@ def _component_files(folder: Path) -> dict[str | None, list[Path]]:
         missing = [shard.name for shard in shards if not shard.is_file()]
         if missing:
             raise UserError(
-                f"{index} names files that are not there: {', '.join(sorted(missing))}; get them again."
+                f"{index} names files that are not there: {', '.join(sorted(missing))}; get them again"
             )
         files[name[1] if name else None] = sorted(shards)
     return files
@@ -153,7 +153,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(
-            f"{path.parent} has no {path.name}; it must be a folder as diffusers writes it."
+            f"{path.parent} has no {path.name}; it must be a folder as diffusers writes it"
         ) from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no JSON: {error}.") from error
+        raise UserError(f"{path} is no JSON: {error}") from error

@@ -1,86 +1,102 @@
-"""The three networks of a model, as diffusers and transformers build and name them."""
+"""The three networks of a model as they stand on disk: a configuration and tensors each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from m2svid.errors import UserError
-from m2svid.model.image_encoder import ImageEncoder, NoImageEncoder
+from m2svid.described import create
+from m2svid.model.card import ModelCard
+from m2svid.model.image_encoder import CLIPImageEncoder, ImageEncoder
 from m2svid.model.unet import ConditionedUNet
-from m2svid.model.vae import SpaceToDepth, SVDAutoencoder, VideoAutoencoder
+from m2svid.model.vae import SVDAutoencoder, VideoAutoencoder
 from m2svid.weights.mismatch import check
 
 Component = Literal["unet", "vae", "image_encoder"]
-
-CLASSES: dict[Component, tuple[str, ...]] = {
-    "unet": (
-        "UNetSpatioTemporalConditionModel",
-        "ConditionedUNet",
-        "DiffusersUNetSpatioTemporalConditionModelDepthCrafter",
-    ),
-    "vae": ("AutoencoderKLTemporalDecoder", "SpaceToDepth"),
-    "image_encoder": ("CLIPVisionModelWithProjection", "NoImageEncoder"),
+COMPONENTS: tuple[Component, ...] = get_args(Component)
+PROTOCOLS: dict[Component, type[nn.Module]] = {
+    "unet": ConditionedUNet,
+    "vae": VideoAutoencoder,
+    "image_encoder": ImageEncoder,
 }
-"""Names in a `config.json`; the first is meant where none stands there."""
+
+Format = Literal[
+    "M2SVid file", "SVD file", "M2SVid folder", "SVD folder", "U-Net folder", "Lightning checkpoint"
+]
 
 
 @dataclass
 class Part:
-    """One component: the content of its `config.json` and its state dict."""
+    """One network: the content of its `config.json` and its state dict."""
 
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     state: dict[str, Tensor]
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a class of the project or of a researcher, and none of diffusers or transformers."""
+        return "class_path" in self.config
 
 
 @dataclass
 class Parts:
-    """The components of one model, or those of them that a file holds."""
+    """The networks of one model, or those of them that a file holds."""
 
-    unet: Part
+    unet: Part | None = None
     vae: Part | None = None
     image_encoder: Part | None = None
 
     def items(self) -> Iterator[tuple[Component, Part]]:
-        """Name and part of each component that is there."""
-        for component in CLASSES:
+        """Name and part of each network that is there."""
+        for component in COMPONENTS:
             part: Part | None = getattr(self, component)
             if part is not None:
                 yield component, part
 
 
-def class_name(component: Component, config: Mapping[str, Any]) -> str:
-    """The class of a component. Raises UserError for one that is not in `CLASSES`."""
-    name = config.get("_class_name", CLASSES[component][0])
-    if name not in CLASSES[component]:
-        raise UserError(
-            f"{component}: class {name} in its config.json is none of {', '.join(CLASSES[component])}."
-        )
-    return name
+@dataclass
+class Opened:
+    """Weights as they stand on disk.
+
+    Attributes:
+        path: where.
+        format: what they are.
+        parts: their networks, memory-mapped.
+        card: what else is known about the model; None where it is no stereo model yet (SVD).
+    """
+
+    path: Path
+    format: Format
+    parts: Parts
+    card: ModelCard | None = None
 
 
 def build(component: Component, config: Mapping[str, Any]) -> nn.Module:
-    """The module of a component, initialised at random (costs no memory under `torch.device("meta")`)."""
-    name = class_name(component, config)
-    if component == "unet":
-        return ConditionedUNet.from_config(dict(config))
-    if name == "AutoencoderKLTemporalDecoder":
-        return AutoencoderKLTemporalDecoder.from_config(dict(config))
-    if name == "CLIPVisionModelWithProjection":
+    """A network without its weights.
+
+    Those of diffusers and transformers take no memory; an own class is made on the CPU, as its constructor
+    may do what needs data.
+    """
+    if "class_path" in config:
+        return create(config, PROTOCOLS[component])
+    with torch.device("meta"):
+        if component == "unet":
+            return ConditionedUNet.from_config(dict(config))
+        if component == "vae":
+            return AutoencoderKLTemporalDecoder.from_config(dict(config))
         return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(dict(config)))
-    return SpaceToDepth(config["downscale"]) if name == "SpaceToDepth" else NoImageEncoder(config["dim"])
 
 
 def tensor_shapes(component: Component, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a component."""
-    with torch.device("meta"):
-        return shapes_of(build(component, config).state_dict())
+    """Name -> shape of every tensor of a network."""
+    return shapes_of(build(component, config).state_dict())
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -88,55 +104,48 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def check_part(source: str, component: Component, part: Part) -> None:
-    """Raises MismatchError where the state is not that of the configuration."""
-    # an old name of a buffer that transformers no longer saves
+    """Raise MismatchError where the state is not that of the configuration."""
     check(
         source,
         tensor_shapes(component, part.config),
         shapes_of(part.state),
-        lambda key: key.endswith("position_ids"),
+        # an old name of a buffer that transformers no longer saves
+        ignored=lambda key: key.endswith("position_ids"),
     )
 
 
 def load(
-    component: Component, part: Part, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    component: Component,
+    part: Part,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    copy: bool = False,
 ) -> nn.Module:
-    """The module with its weights, which are not copied where device and dtype (None = its own) stay."""
-    with torch.device("meta"):
-        module = build(component, part.config)
-    names = module.state_dict()
-    state = {name: part.state[name].to(device, dtype) for name in names}
+    """The network with its weights.
+
+    Args:
+        component: which one.
+        part: a checked one.
+        device: where it goes.
+        dtype: of its numbers; None = the file's.
+        copy: have memory of its own, as training needs it, also where device and dtype stay.
+    """
+    module = build(component, part.config)
+    tensors = {name: part.state[name] for name in module.state_dict()}
+    numbers = {name: dtype if tensor.is_floating_point() else None for name, tensor in tensors.items()}
+    state = {name: tensor.to(device, numbers[name], copy=copy) for name, tensor in tensors.items()}
     module.load_state_dict(state, assign=True)
     if isinstance(module, CLIPVisionModelWithProjection):
         embeddings = module.vision_model.embeddings
         positions = torch.arange(embeddings.num_positions, device=device)
         embeddings.position_ids = positions[None]  # not in state dicts
+    if part.own:
+        module.to(device)
     return module.requires_grad_(False).eval()
 
 
-def wrap_vae(module: nn.Module, decode_chunk: int | None) -> VideoAutoencoder:
-    if isinstance(module, AutoencoderKLTemporalDecoder):
-        return SVDAutoencoder(module, gradient_checkpointing=False, decode_chunk=decode_chunk)
-    return module
-
-
-def wrap_image_encoder(module: nn.Module) -> ImageEncoder | NoImageEncoder:
-    return ImageEncoder(module) if isinstance(module, CLIPVisionModelWithProjection) else module
-
-
-def unet_part(unet: ConditionedUNet) -> Part:
-    config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
-    return Part(config, unet.state_dict())
-
-
-def vae_part(vae: VideoAutoencoder) -> Part:
-    if isinstance(vae, SpaceToDepth):
-        return Part({"_class_name": "SpaceToDepth", "downscale": vae.downscale}, {})
-    config = {key: value for key, value in vae.model.config.items() if not key.startswith("_")}
-    return Part(config, vae.model.state_dict())
-
-
-def image_encoder_part(encoder: ImageEncoder | NoImageEncoder) -> Part:
-    if isinstance(encoder, NoImageEncoder):
-        return Part({"_class_name": "NoImageEncoder", "dim": encoder.dim}, {})
-    return Part(encoder.model.config.to_diff_dict(), encoder.model.state_dict())
+def wrap(network: nn.Module, **options: Any) -> nn.Module:
+    """The network as `M2SVid` takes it; `options` are those of `SVDAutoencoder`."""
+    if isinstance(network, AutoencoderKLTemporalDecoder):
+        return SVDAutoencoder(network, **options)
+    return CLIPImageEncoder(network) if isinstance(network, CLIPVisionModelWithProjection) else network

@@ -20,12 +20,15 @@ from m2svid.weights.sgm_names import (
     LEFT_ENCODER,
     OPEN_CLIP,
     WARPED_ENCODER,
+    Shapes,
     Source,
+    clip_config,
     clip_source,
+    unet_config,
     unet_source,
+    vae_config,
     vae_source,
 )
-from m2svid.weights.sgm_sizes import Shapes, clip_config, unet_config, vae_config
 
 Layout = dict[str, tuple[Source, tuple[int, ...]]]
 """Name in a component's module -> (source in an sgm file, shape in the module)."""
@@ -48,8 +51,7 @@ _SOURCES: dict[Component, Callable[[str, Mapping[str, Any]], Source]] = {
 def layout(component: Component, config: Mapping[str, Any]) -> Layout:
     """Where every tensor of a component stands in an sgm file."""
     find = _SOURCES[component]
-    with torch.device("meta"):
-        module = build(component, config)
+    module = build(component, config)
     tensors = shapes_of(module.state_dict())
     # the module's config has what the given one leaves to defaults
     return {name: (find(name, module.config), shape) for name, shape in tensors.items()}

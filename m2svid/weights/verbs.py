@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+from m2svid.described import create
 from m2svid.errors import UserError
 from m2svid.model.conditioning import Conditioning, InputName, widen_conv_in
-from m2svid.weights import parts as components
+from m2svid.model.m2svid import configuration
+from m2svid.weights import parts as networks
 from m2svid.weights.fetch import resolve
 from m2svid.weights.folder import new_path, write_folder
-from m2svid.weights.load import open_model
-from m2svid.weights.opening import Heads, Opened, open_weights
-from m2svid.weights.parts import Parts, class_name
-from m2svid.weights.settings import AttentionName, Settings
+from m2svid.weights.load import Heads, decide, open_model, open_weights
+from m2svid.weights.parts import Opened, Part
 from m2svid.weights.sgm import to_sgm
 
 USES = {
@@ -41,7 +42,7 @@ def import_(
     *,
     output: str,
     backbone: str | None = None,
-    attention: AttentionName | None = None,
+    attention: str | None = None,
     variant: str | None = None,
     head_channels: int = 64,
     clip_heads: int | None = None,
@@ -55,7 +56,8 @@ def import_(
             hub id.
         output: folder to write; must not exist.
         backbone: weights that the VAE and image encoder come from, where the source holds a U-Net only.
-        attention: strategy that the weights were trained with, where the source does not say it.
+        attention: strategy that the weights were trained with, where the source does not say it: disoccluded,
+            factorized, full, or a class path.
         variant: of a folder's files, such as fp16.
         head_channels: channels of an attention head of the U-Net; published models have 64.
         clip_heads: attention heads of the CLIP tower, where it is none of a published size.
@@ -64,8 +66,8 @@ def import_(
         UserError: the source is unknown, truncated or does not fit, or the output exists.
     """
     heads = Heads(head_channels, clip_heads)
-    opened = open_model(source, backbone, attention, heads=heads, variant=variant)
-    write_folder(Path(output), opened.parts, opened.settings)
+    opened = open_model(source, attention, backbone, heads=heads, variant=variant)
+    write_folder(Path(output), opened.parts, opened.card)
     return {"output": output, **_describe(opened)}
 
 
@@ -85,12 +87,13 @@ def export(source: str, *, output: str) -> dict[str, Any]:
     """
     path = Path(output)
     if path.suffix not in (".pt", ".safetensors"):
-        raise UserError(f"{output} must end in .pt or .safetensors.")
+        raise UserError(f"{output} must end in .pt or .safetensors")
     opened = open_model(source)
     for component, part in opened.parts.items():
-        if class_name(component, part.config) in ("SpaceToDepth", "NoImageEncoder"):
-            raise UserError(f"{source} has no {component} of SVD's kind, which the published layout needs.")
-    state = to_sgm(opened.parts, encoders=max(1, opened.settings.conditioning.num_views))
+        if part.own:
+            raise UserError(f"{source} has no {component} of SVD's kind, which the published layout needs")
+    views = create(opened.card.conditioning, Conditioning).num_views
+    state = to_sgm(opened.parts, encoders=max(1, views))
     with new_path(path) as temporary:
         if path.suffix == ".pt":
             torch.save({"module": {f"module.{key}": tensor for key, tensor in state.items()}}, temporary)
@@ -131,7 +134,7 @@ def _describe(opened: Opened) -> dict[str, Any]:
     return {
         "path": str(opened.path),
         "format": opened.format,
-        "settings": None if opened.settings is None else opened.settings.to_json(),
+        "card": None if opened.card is None else opened.card.to_json(),
         "components": {
             component: {
                 "parameters_millions": round(sum(t.numel() for t in part.state.values()) / 1e6, 1),
@@ -150,7 +153,7 @@ def init(
     source: str,
     output: str,
     conditioning: list[InputName] = ["left", "warped", "mask"],  # noqa: B006 (never changed)
-    attention: AttentionName = "disoccluded",
+    attention: str = "disoccluded",
     variant: str | None = None,
     head_channels: int = 64,
     clip_heads: int | None = None,
@@ -163,7 +166,7 @@ def init(
         source: Stable Video Diffusion: svd_xt.safetensors, a diffusers folder or its hub id.
         output: folder to write; must not exist.
         conditioning: what the U-Net sees beside the noisy latent, in this order.
-        attention: strategy to train with.
+        attention: strategy to train with: disoccluded, factorized, full, or a class path.
         variant: of a folder's files, such as fp16.
         head_channels: channels of an attention head of the U-Net; published models have 64.
         clip_heads: attention heads of the CLIP tower, where it is none of a published size.
@@ -172,9 +175,9 @@ def init(
         UserError: the source is not Stable Video Diffusion, or the output exists.
     """
     opened = open_weights(resolve(source, variant), Heads(head_channels, clip_heads), variant)
-    settings = Settings(Conditioning(conditioning), attention)
-    unet = components.load("unet", opened.parts.unet)
-    widen_conv_in(unet, settings.conditioning)
-    parts = Parts(components.unet_part(unet), opened.parts.vae, opened.parts.image_encoder)
-    write_folder(Path(output), parts, settings)
-    return {"output": output, **_describe(Opened(Path(output), "M2SVid folder", parts, settings))}
+    card = decide(opened, attention, conditioning)
+    unet = networks.load("unet", opened.parts.unet)
+    widen_conv_in(unet, Conditioning(conditioning))
+    parts = replace(opened.parts, unet=Part(configuration(unet), unet.state_dict()))
+    write_folder(Path(output), parts, card)
+    return {"output": output, **_describe(Opened(Path(output), "M2SVid folder", parts, card))}

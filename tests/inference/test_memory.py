@@ -23,7 +23,7 @@ from m2svid.inference.footprint import Footprint
 from m2svid.inference.memory import Fit, fit, parse_bytes
 from m2svid.inference.refiner import ModelRefiner
 from m2svid.model.conditioning import Conditioning
-from m2svid.model.image_encoder import ImageEncoder
+from m2svid.model.image_encoder import CLIPImageEncoder
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SVDAutoencoder
@@ -44,7 +44,7 @@ def model():
     unet = ConditionedUNet(in_channels=13, **tiny.UNET)
     conditioning = Conditioning(["left", "warped", "mask"])
     vae = SVDAutoencoder(tiny.vae(), gradient_checkpointing=False)
-    return M2SVid(unet, vae, ImageEncoder(tiny.clip()), conditioning, Disoccluded()).eval()
+    return M2SVid(unet, vae, CLIPImageEncoder(tiny.clip()), conditioning, Disoccluded()).eval()
 
 
 def test_layers_are_counted_by_hand():

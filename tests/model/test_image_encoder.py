@@ -9,7 +9,7 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
 )
 from transformers import CLIPImageProcessor
 
-from m2svid.model.image_encoder import ImageEncoder, NoImageEncoder, preprocess
+from m2svid.model.image_encoder import CLIPImageEncoder, NoImageEncoder, preprocess
 from tests.model import tiny
 
 
@@ -27,7 +27,7 @@ def test_one_embedding_a_frame():
     torch.manual_seed(0)
     model = tiny.clip()
     video = torch.rand(2, 3, 3, 40, 56)
-    embeds = ImageEncoder(model)(video)
+    embeds = CLIPImageEncoder(model)(video)
     assert embeds.shape == (2, 3, 1, 16)
     frame = model(pixel_values=preprocess(video[1, 2][None], 28)).image_embeds
     torch.testing.assert_close(embeds[1, 2], frame)

@@ -10,7 +10,7 @@ import torch
 from m2svid.attention import Disoccluded, Factorized
 from m2svid.errors import UserError
 from m2svid.model.conditioning import Conditioning
-from m2svid.model.image_encoder import ImageEncoder
+from m2svid.model.image_encoder import CLIPImageEncoder
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
@@ -34,7 +34,7 @@ def svd() -> M2SVid:
     return M2SVid(
         ConditionedUNet(**tiny.UNET, in_channels=13),
         SVDAutoencoder(tiny.vae()),
-        ImageEncoder(tiny.clip()),
+        CLIPImageEncoder(tiny.clip()),
         Conditioning(),
         Disoccluded(),
     ).eval()

@@ -11,7 +11,7 @@ from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.model.sampler import Sampler
 from m2svid.warping.mask import blacken
-from m2svid.weights.load import load_model, save_model
+from m2svid.weights.load import load, save
 
 T, H, W = 3, 64, 64
 
@@ -45,7 +45,7 @@ def stereocrafter(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("stereocrafter") / "unet_diffusers"
     unet = small_unet(9)
     unet.save_pretrained(path)
-    return load_model(path, backbone=folder), unet
+    return load(path, backbone=folder), unet
 
 
 @torch.no_grad()
@@ -90,8 +90,8 @@ def test_stereocrafter_refines_and_is_kept(stereocrafter, batch, tmp_path):
     clip = (batch.left[0], batch.warped[0], batch.hole[0])
     right = model.refine(*clip, fps=24)  # 8 steps, no noise on the conditioning
     assert right.shape == (T, 3, H, W)
-    save_model(model, tmp_path / "model")
-    again = load_model(tmp_path / "model")
+    save(model, tmp_path / "model")
+    again = load(tmp_path / "model")
     assert (again.usage.window, again.usage.overlap, again.usage.mark_known) == (23, 3, False)
     assert torch.equal(again.refine(*clip, fps=24), right)
     with pytest.raises(UserError, match="up to 23 frames"):
@@ -101,7 +101,7 @@ def test_stereocrafter_refines_and_is_kept(stereocrafter, batch, tmp_path):
 def test_depthcrafter(folder, batch, tmp_path):
     unet = small_unet(8)
     unet.save_pretrained(tmp_path / "unet")
-    model = load_model(tmp_path / "unet", backbone=folder)
+    model = load(tmp_path / "unet", backbone=folder)
     condition = model.condition(batch, noise_aug=0.02, add_noise=False)
     assert condition.added_time_ids.tolist() == [[7.0, 127.0, pytest.approx(0.02)]]
     torch.testing.assert_close(condition.channels, model.vae.encode(batch.left * 2 - 1))
@@ -112,4 +112,4 @@ def test_depthcrafter(folder, batch, tmp_path):
 def test_a_unet_alone_needs_a_backbone(tmp_path):
     small_unet(9).save_pretrained(tmp_path / "unet")
     with pytest.raises(UserError, match="backbone"):
-        load_model(tmp_path / "unet")
+        load(tmp_path / "unet")

@@ -11,7 +11,7 @@ import torch
 from m2svid.attention import AttentionStrategy, Disoccluded, Factorized
 from m2svid.model.denoiser import c_in, c_noise
 from m2svid.model.unet import ConditionedUNet
-from m2svid.weights import to_diffusers
+from m2svid.weights.sgm import to_diffusers
 from tests.parity.rebuild import HEADS, SEEDS, inputs_and_outputs, rebuild_state
 
 

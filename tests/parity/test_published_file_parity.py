@@ -9,8 +9,7 @@ from m2svid.batch import StereoBatch
 from m2svid.model.image_encoder import preprocess
 from m2svid.model.sampler import Sampler
 from m2svid.warping.mask import blacken, close_hole, dilate
-from m2svid.weights.load import load_model
-from m2svid.weights.opening import Heads
+from m2svid.weights.load import Heads, load
 from tests.parity.rebuild import HEADS, inputs_and_outputs, rebuild_state
 
 FILES = {
@@ -24,7 +23,7 @@ def case(request, tmp_path_factory):
     """(model, inputs and outputs); the attention strategy is told by the file's name only."""
     path = tmp_path_factory.mktemp("published") / FILES[request.param]
     torch.save({"module": {f"module.{k}": v for k, v in rebuild_state(request.param).items()}}, path)
-    return load_model(path, heads=Heads(**HEADS)), inputs_and_outputs(request.param)
+    return load(path, heads=Heads(**HEADS)), inputs_and_outputs(request.param)
 
 
 @pytest.fixture(scope="module")

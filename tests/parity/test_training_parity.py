@@ -12,13 +12,13 @@ import math
 import pytest
 import torch
 import torchvision
+from m2svid.weights.opening import Heads
 from safetensors.torch import load_file
 
 from m2svid.batch import StereoBatch
 from m2svid.recipes import EndToEnd, Loss
 from m2svid.warping.view import close_view
 from m2svid.weights.load import load_model
-from m2svid.weights.opening import Heads
 from m2svid.weights.sgm_names import UNET, unet_source
 from tests.parity.rebuild import FIXTURES, HEADS, inputs_and_outputs, rebuild_state
 

@@ -11,6 +11,7 @@ from m2svid.errors import UserError
 from m2svid.model.sampler import Sampler
 from m2svid.recipes import LatentOnly, StandardDiffusion
 from m2svid.training.callbacks import first_clip
+from m2svid.weights.mismatch import MismatchError
 from tests.tiny_module import make_batch, make_module
 
 
@@ -59,14 +60,15 @@ def test_a_checkpoint_of_another_model_is_refused_with_lists():
     state = module.state_dict()
     conv_out = state.pop("model.unet.conv_out.bias")
     state["model.unet.conv_out.scale"] = conv_out
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(MismatchError, match="same backbone and conditioning") as refused:
         module.load_state_dict(state)
-    assert "missing ['model.unet.conv_out.bias']" in str(refused.value)
-    assert "unexpected ['model.unet.conv_out.scale']" in str(refused.value)
-    assert "of another shape nothing" in str(refused.value)
+    assert refused.value.missing == ["model.unet.conv_out.bias"]
+    assert refused.value.unexpected == ["model.unet.conv_out.scale"]
+    assert not refused.value.misshapen
     other = make_module(conditioning=("warped", "mask"))
-    with pytest.raises(UserError, match=r"conv_in\.weight \(32, 145, 3, 3\) instead of \(32, 97, 3, 3\)"):
+    with pytest.raises(MismatchError) as refused:
         other.load_state_dict(module.state_dict())
+    assert refused.value.misshapen == {"model.unet.conv_in.weight": ((32, 145, 3, 3), (32, 97, 3, 3))}
 
 
 def test_init_unet_takes_the_weights_alone(tmp_path, caplog):
@@ -77,7 +79,7 @@ def test_init_unet_takes_the_weights_alone(tmp_path, caplog):
     assert f"U-Net weights from {path} (step 7)" in caplog.text
     for name, tensor in written.state_dict().items():
         assert torch.equal(tensor, module.state_dict()[name])
-    with pytest.raises(UserError, match="another model"):
+    with pytest.raises(UserError, match="does not fit the model"):
         make_module(conditioning=("warped", "mask"), init_unet=str(path))
     with pytest.raises(UserError, match="init_unet: there is no file"):
         make_module(init_unet=str(tmp_path / "none.ckpt"))

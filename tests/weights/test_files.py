@@ -11,16 +11,11 @@ from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModelWithProjection
 
-from m2svid.attention import Full
 from m2svid.errors import UserError
-from m2svid.model.conditioning import Conditioning
 from m2svid.model.m2svid import M2SVid
-from m2svid.model.vae import SpaceToDepth
-from m2svid.training.backbone import SmallRandom
-from m2svid.weights import MismatchError
 from m2svid.weights.fetch import hub_patterns
-from m2svid.weights.load import load_model
-from m2svid.weights.opening import Heads, open_weights
+from m2svid.weights.load import Heads, load, open_weights
+from m2svid.weights.mismatch import MismatchError
 from m2svid.weights.verbs import export, import_, init, inspect
 from tests.parity.rebuild import HEADS
 
@@ -56,8 +51,8 @@ def test_half_precision_safetensors_round_trip(published_state, tmp_path):
     )
     export(str(tmp_path / "model"), output=str(tmp_path / "back.safetensors"))
     check_round_trip(half, load_file(tmp_path / "back.safetensors"))
-    settings = json.loads((tmp_path / "model" / "model_index.json").read_text())["m2svid"]
-    assert settings["attention"] == "factorized"
+    card = json.loads((tmp_path / "model" / "model_index.json").read_text())["m2svid"]
+    assert card["attention"] == {"class_path": "m2svid.attention.Factorized", "init_args": {}}
 
 
 def test_folder_opens_in_diffusers_and_transformers(folder):
@@ -83,7 +78,7 @@ def test_save_pretrained_is_import(folder, tmp_path):
 
 
 def test_load_in_another_dtype(folder):
-    model = load_model(folder, dtype=torch.bfloat16)
+    model = load(folder, dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     assert not any(p.is_meta for p in [*model.parameters(), *model.buffers()])
     assert not model.training
@@ -147,8 +142,8 @@ def test_attention_is_asked_for(published_file, tmp_path):
     other = tmp_path / "renamed.pt"
     other.symlink_to(published_file)
     with pytest.raises(UserError, match="attention=disoccluded"):
-        load_model(other, heads=Heads(**HEADS))
-    model = load_model(other, heads=Heads(**HEADS), attention="factorized")
+        load(other, heads=Heads(**HEADS))
+    model = load(other, heads=Heads(**HEADS), attention="factorized")
     assert type(model.attention).__name__ == "Factorized"
 
 
@@ -161,7 +156,7 @@ def test_output_is_never_overwritten(folder, published_file):
 
 def test_unknown_path():
     with pytest.raises(UserError, match="no file or folder"):
-        load_model("nowhere/at/all.pt")
+        load("nowhere/at/all.pt")
 
 
 REPOSITORY = [
@@ -190,7 +185,7 @@ def test_only_what_is_needed_is_fetched(folder, variant, wanted):
 def test_inspect(published_file, folder):
     told = inspect(str(published_file), **HEADS)
     assert told["format"] == "M2SVid file"
-    assert told["settings"]["conditioning"] == ["left", "warped", "mask"]
+    assert told["card"]["conditioning"]["init_args"]["inputs"] == ["left", "warped", "mask"]
     assert told["components"]["unet"]["dtypes"] == ["float32"]
     expected = UNetSpatioTemporalConditionModel.from_pretrained(folder / "unet").num_parameters()
     assert told["components"]["unet"]["parameters_millions"] == round(expected / 1e6, 1)
@@ -210,9 +205,9 @@ def svd_file(published_state, tmp_path):
 def test_init_from_svd(svd_file, published_state, tmp_path, inputs):
     assert inspect(str(svd_file), **HEADS)["format"] == "SVD file"
     with pytest.raises(UserError, match="weights init"):
-        load_model(svd_file, heads=Heads(**HEADS))
+        load(svd_file, heads=Heads(**HEADS))
     init(source=str(svd_file), output=str(tmp_path / "start"), conditioning=inputs, **HEADS)
-    model = load_model(tmp_path / "start")
+    model = load(tmp_path / "start")
     views = len(inputs) - 1
     weight, svd = model.unet.conv_in.weight, published_state[f"{UNET}input_blocks.0.0.weight"]
     assert model.conditioning.inputs == tuple(inputs)
@@ -220,47 +215,3 @@ def test_init_from_svd(svd_file, published_state, tmp_path, inputs):
     for view in range(views):
         torch.testing.assert_close(weight[:, 4 * view + 4 :][:, :4], svd[:, 4:8] / views)
     assert not weight[:, -1].any()
-
-
-def test_checkpoint_of_fit(folder, tmp_path):
-    model = load_model(folder)
-    trained = {f"model.unet.{key}": tensor + 1 for key, tensor in model.unet.state_dict().items()}
-    torch.save({"state_dict": trained, "epoch": 3, "global_step": 7}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match="backbone"):
-        load_model(tmp_path / "last.ckpt", attention="disoccluded")
-    loaded = load_model(tmp_path / "last.ckpt", backbone=folder, attention="disoccluded")
-    assert torch.equal(loaded.unet.conv_in.weight, model.unet.conv_in.weight + 1)
-    assert torch.equal(loaded.vae.model.decoder.conv_in.weight, model.vae.model.decoder.conv_in.weight)
-
-    del trained["model.unet.conv_out.bias"]
-    torch.save({"state_dict": trained}, tmp_path / "half.ckpt")
-    with pytest.raises(MismatchError, match=r"missing: conv_out\.bias"):
-        load_model(tmp_path / "half.ckpt", backbone=folder, attention="disoccluded")
-
-
-RUN = """
-model:
-  backbone:
-    class_path: m2svid.training.backbone.SmallRandom
-    init_args: {channels: [32], head_dim: 16}
-  conditioning: [warped, mask]
-  attention: {class_path: m2svid.attention.Full}
-  recipe:
-    class_path: m2svid.recipes.StandardDiffusion
-    init_args: {sampler: {num_steps: 5, start: noise}}
-"""
-
-
-def test_checkpoint_beside_the_config_of_its_run(tmp_path):
-    (tmp_path / "config.yaml").write_text(RUN)
-    (tmp_path / "checkpoints").mkdir()
-    small = SmallRandom(channels=[32]).build(Conditioning(["warped", "mask"]), Full())
-    trained = {f"model.unet.{key}": tensor for key, tensor in small.unet.state_dict().items()}
-    torch.save({"state_dict": trained}, tmp_path / "checkpoints" / "last.ckpt")
-    import_(str(tmp_path / "checkpoints" / "last.ckpt"), output=str(tmp_path / "model"))
-    model = load_model(tmp_path / "model")
-    assert torch.equal(model.unet.conv_in.weight, small.unet.conv_in.weight)
-    assert (type(model.attention), type(model.vae), model.image_encoder.dim) == (Full, SpaceToDepth, 32)
-    assert (model.usage.sampler.num_steps, model.usage.sampler.start) == (5, "noise")
-    with pytest.raises(UserError, match="no vae of SVD's kind"):
-        export(str(tmp_path / "model"), output=str(tmp_path / "published.pt"))
