@@ -8,14 +8,14 @@ import torch
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.warping.mask import blacken, close_hole
-from m2svid.weights.load import load_model
+from m2svid.weights.load import load
 
 T, H, W = 2, 70, 100
 
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return load_model(folder)
+    return load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_uint8_and_decode_chunk(model, folder, clip):
     floats = [view.float() / 255 for view in bytes_]
     whole = model.refine(*floats, clip[2], fps=8)
     assert torch.equal(model.refine(*bytes_, clip[2], fps=8), whole)
-    chunked = load_model(folder, decode_chunk=T)
+    chunked = load(folder, decode_chunk=T)
     assert torch.equal(chunked.refine(*floats, clip[2], fps=8), whole)
 
 

@@ -12,13 +12,12 @@ import math
 import pytest
 import torch
 import torchvision
-from m2svid.weights.opening import Heads
 from safetensors.torch import load_file
 
 from m2svid.batch import StereoBatch
 from m2svid.recipes import EndToEnd, Loss
 from m2svid.warping.view import close_view
-from m2svid.weights.load import load_model
+from m2svid.weights.load import Heads, load
 from m2svid.weights.sgm_names import UNET, unet_source
 from tests.parity.rebuild import FIXTURES, HEADS, inputs_and_outputs, rebuild_state
 
@@ -32,7 +31,7 @@ def step(request, tmp_path_factory) -> tuple[str, Loss, dict[str, torch.Tensor]]
     path = tmp_path_factory.mktemp("published") / "m2svid_weights.pt"
     state = rebuild_state("tiny_full_attention")
     torch.save({"module": {f"module.{key}": tensor for key, tensor in state.items()}}, path)
-    model = load_model(path, heads=Heads(**HEADS))
+    model = load(path, heads=Heads(**HEADS))
     model.unet.requires_grad_(True)
 
     io = inputs_and_outputs("tiny_full_attention")

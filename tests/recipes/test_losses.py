@@ -11,7 +11,7 @@ from m2svid.attention import Disoccluded, Factorized
 from m2svid.errors import UserError
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.model.conditioning import Conditioning
-from m2svid.model.image_encoder import ImageEncoder
+from m2svid.model.image_encoder import CLIPImageEncoder
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
 from m2svid.model.unet import ConditionedUNet
@@ -89,7 +89,7 @@ def test_the_training_target_is_a_sample_of_the_posterior_or_its_mode():
     torch.manual_seed(0)
     vae = SVDAutoencoder(tiny.vae(), gradient_checkpointing=False)
     unet = ConditionedUNet(**tiny.UNET, in_channels=13)
-    svd = M2SVid(unet, vae, ImageEncoder(tiny.clip()), Conditioning(), Factorized())
+    svd = M2SVid(unet, vae, CLIPImageEncoder(tiny.clip()), Conditioning(), Factorized())
     batch = tiny.batch()
     posterior = vae.model.encode((batch.right * 2 - 1).flatten(0, 1)).latent_dist
     seen = {}
