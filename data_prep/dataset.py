@@ -7,10 +7,11 @@ is one file:
     @dataclass(frozen=True, kw_only=True)
     class MyVideos(Dataset):
         '''Options of the command line; each attribute is explained here and becomes --attribute.'''
-        videos: list[Path]                          # no default: a positional argument
+        videos: list[Path]
         clip_seconds: float = 5.0
 
         name: ClassVar[str] = "mine"
+        positional: ClassVar[str] = "videos"        # the option that is given without --, one or more
         inputs: ClassVar[tuple[str, ...]] = ("videos",)    # where things lie; not part of the settings' hash
 
         def sources(self): ...                      # one Source per video, cheap, same order every time
@@ -27,7 +28,8 @@ The driver calls, always in this order and each in whatever process or machine i
 2. `survey(source)` once per source, if `surveyed` is True. The result is kept as JSON in the output folder,
    so it is done once even if the run is killed. `Rejected` rejects the whole source, and the report says
    so.
-3. `plan(source, survey)`: a pure function. Every `clips_per_shard` clips of it become one shard,
+3. `plan(source, survey)`: a pure function; with an empty survey, a guess for `--dry_run`. Every
+`clips_per_shard` clips of it become one shard,
    `{split}-{source.name}-{part:03d}.tar`, with its report beside it (`.json`).
 4. `opened(source, survey, specs)`: a context manager around the clips of one shard, for example a video
    opened for reading forwards. What it yields is the first argument of `clip`.
@@ -54,6 +56,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from data_prep.steps.disparity import DisparityRange
+from data_prep.steps.video import Pair
 from m2svid.data.shards import Clip
 from m2svid.errors import UserError
 
@@ -62,8 +65,6 @@ FORMAT = 1
 
 Facts = dict[str, Any]
 """Anything that JSON can hold."""
-Pair = tuple[np.ndarray, np.ndarray]
-"""Left and right view of one moment, (H, W, 3) uint8 RGB each."""
 
 
 class Rejected(Exception):  # noqa: N818, a decision and no error
@@ -92,7 +93,9 @@ class Source:
         name: unique in the dataset, of letters, digits, "_" and "-": part of shard names and keys.
         path: the video; reports name it.
         facts: whatever the dataset knows of it, such as annotations.
-        seconds: length of all its clips together as far as known without reading it, for --dry-run.
+        seconds: its length, as far as known without reading it.
+        fps: frames per second, for the estimate of `--dry_run`.
+        view: width and height of a view, for the same.
         video: name of the video in lists of `--hold_out`; `name` if empty.
     """
 
@@ -100,6 +103,8 @@ class Source:
     path: Path
     facts: Facts = field(default_factory=dict)
     seconds: float = 0.0
+    fps: float = 30.0
+    view: tuple[int, int] = (512, 512)
     video: str = ""
 
 
@@ -168,6 +173,7 @@ class Dataset:
     crf: int = 17
 
     name: ClassVar[str]
+    positional: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = ()
     surveyed: ClassVar[bool] = True
 
@@ -196,7 +202,10 @@ class Dataset:
         return {}
 
     def plan(self, source: Source, survey: Facts) -> list[ClipSpec]:
-        """List the clips of a video in the order of their beginning; pure and quick."""
+        """List the clips of a video in the order of their beginning; pure and quick.
+
+        With an empty survey it is a guess, for `--dry_run`.
+        """
         raise NotImplementedError
 
     def opened(self, source: Source, survey: Facts, specs: Sequence[ClipSpec]) -> AbstractContextManager[Any]:
@@ -228,5 +237,9 @@ class Dataset:
 
 def fingerprint(*values: Any) -> str:
     """A short hash of anything that JSON and str can tell."""
-    text = json.dumps(values, sort_keys=True, default=str)
+    text = json.dumps(values, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)

@@ -16,7 +16,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -239,8 +239,7 @@ class ShardWriter:
             raise UserError(f"{path} exists already; remove it or write to another folder")
         self._path, self._writing = path, whole(path)
         self._stream = self._writing.__enter__().open("wb")
-        # No time of writing, so that the same clips give the same file.
-        self._tar = TarWriter(self._stream, encoder=False, mtime=0, format="PAX_FORMAT")
+        self._tar = open_tar(self._stream)
 
     def _close(
         self,
@@ -254,6 +253,11 @@ class ShardWriter:
         self._writing.__exit__(kind, error, trace)
         if error is None:
             self.paths.append(self._path)
+
+
+def open_tar(stream: BinaryIO) -> TarWriter:
+    """A writer of clips, `{"__key__": key, **encode_clip(...)}` each; the same clips give the same bytes."""
+    return TarWriter(stream, encoder=False, mtime=0, format="PAX_FORMAT")
 
 
 def encode_clip(clip: Clip, crf: int) -> dict[str, bytes]:

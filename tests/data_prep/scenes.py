@@ -30,18 +30,18 @@ def pair(far=4, near=14, seed=0, offset=0):
     return left, np.roll(right, offset, axis=0), disparity
 
 
-def video(path: Path, pairs, layout="side-by-side", fps=Fraction(10)):
+def video(path: Path, pairs, layout="side-by-side", fps=Fraction(10), container=None):
     """Encodes pairs of (H, W, 3) views losslessly, in one frame."""
     axis = 1 if layout == "side-by-side" else 0
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container or {}) as file:
         stream = None
         for left, right in pairs:
             frame = np.concatenate([left, right], axis)
             if stream is None:
-                stream = container.add_stream("libx264rgb", rate=fps, options={"crf": "0"})
+                stream = file.add_stream("libx264rgb", rate=fps, options={"crf": "0"})
                 stream.height, stream.width, stream.pix_fmt = *frame.shape[:2], "rgb24"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-        container.mux(stream.encode())
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        file.mux(stream.encode())
     return path
 
 

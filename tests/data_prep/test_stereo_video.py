@@ -3,17 +3,25 @@
 import json
 from fractions import Fraction
 
+import av
+import cv2
 import numpy as np
 import pytest
 
-from data_prep.steps.video import StereoVideo, gray, split_evenly
-from data_prep.stereo_video import main
+from data_prep import driver
+from data_prep.steps.reading import ForwardReader
+from data_prep.steps.video import gray, resize_view
+from data_prep.stereo_video import StereoVideos
 from m2svid.data.clips import ClipReader, Region
 from m2svid.data.sources import read_shard
-from m2svid.errors import UserError
+from m2svid.video.planes import to_planes
 from tests.data_prep.scenes import BOX, HEIGHT, WIDTH, pair, stereo, texture, video
 
-CALL = ("--layout", "side-by-side")
+CALL = ("--workers", "0")
+
+
+def main(words):
+    return driver.main(StereoVideos, words)
 
 
 def clips(folder):
@@ -32,7 +40,7 @@ def test_clips_hold_all_frames_in_order(tmp_path):
     assert [clip.info.num_frames for clip in made] == [12, 13]
     assert [clip.info.fps for clip in made] == [10, 10]
     assert (made[0].info.width, made[0].info.height) == (WIDTH, HEIGHT)
-    assert (made[0].info.dataset, made[0].info.source) == ("out", "my film.mp4")
+    assert (made[0].info.dataset, made[0].info.source) == ("stereo_video", "my film.mp4")
     for clip, first in zip(made, (0, 12), strict=True):
         for index in (0, clip.info.num_frames - 1):
             left, right, truth = pair(near=14 + (first + index) % 3)
@@ -46,13 +54,10 @@ def test_clips_hold_all_frames_in_order(tmp_path):
 def test_top_bottom_swapped_is_put_right(tmp_path):
     views = [pair()[:2][::-1]] * 6
     path = video(tmp_path / "a.mp4", views, "top-bottom", Fraction(30000, 1001))
-    call = [str(path), "-o", str(tmp_path / "out"), "--layout", "top-bottom"]
-    assert main(call) == 1
-    assert not list((tmp_path / "out").glob("*"))
-    assert main([*call, "--swap_eyes", "true", "--split", "val"]) == 0
+    assert main([str(path), "-o", str(tmp_path / "out"), *CALL, "--split", "val"]) == 0
     (clip,) = clips(tmp_path / "out")
     assert clip.info.fps == Fraction(30000, 1001) and clip.info.split == "val"
-    assert clip.info.notes["swapped_eyes"] is True
+    assert clip.info.notes["layout"] == "top-bottom" and clip.info.notes["swapped_eyes"] is True
     assert luma_error(clip.video("left", [0])[0], pair()[0]) < 4
 
 
@@ -67,12 +72,46 @@ def test_odd_sizes_and_negative_disparities_are_noted(tmp_path):
     assert disparity.min() >= 0 and disparity.median() == pytest.approx(4, abs=0.5)
 
 
-def test_size_is_that_of_a_view(tmp_path):
-    path = stereo(tmp_path / "a.mp4", frames=3)
-    assert main([str(path), "-o", str(tmp_path / "out"), *CALL, "--size", "[384,192]"]) == 0
+def test_half_width_is_enlarged_without_repeating_pixels(tmp_path):
+    views = [tuple(resize_view(view, (WIDTH // 2, HEIGHT)) for view in pair()[:2])] * 3
+    path = video(tmp_path / "a.mkv", views)
+    assert main([str(path), "-o", str(tmp_path / "out"), *CALL, "--size", f"[{WIDTH},{HEIGHT}]"]) == 0
     (clip,) = clips(tmp_path / "out")
-    assert (clip.info.width, clip.info.height) == (384, 192)
-    assert clip.disparity([0], Region(0, 0, 192, 384)).median() == pytest.approx(8, abs=1)
+    assert (clip.info.width, clip.info.height) == (WIDTH, HEIGHT)
+    assert clip.disparity([0], Region(0, 0, HEIGHT, WIDTH)).median() == pytest.approx(4, abs=1)
+    # Repeated pixels would leave every second step at 0, but for the noise of coding.
+    steps = np.abs(np.diff(gray(clip.video("left", [0])[0].permute(1, 2, 0).numpy()).astype(float), axis=1))
+    even, odd = steps[:, ::2].mean(), steps[:, 1::2].mean()
+    assert 0.8 < even / odd < 1.25
+
+
+def colour_bars(path, height):
+    """A film without colour tags; PyAV's default writes none."""
+    picture = np.zeros((height, 64, 3), np.uint8)
+    picture[:] = (250, 90, 40)
+    yuv = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)  # BT.601: only read back, never compared
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, height, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(yuv, "yuv420p")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("height", [480, 720])
+def test_untagged_films_have_the_colours_that_convert_sees(tmp_path, height):
+    """BT.709 from 720 rows on: one YUV value gives two colours (ITU-R BT.709 and BT.601 matrices)."""
+    path = colour_bars(tmp_path / "a.mp4", height)
+    with av.open(str(path)) as container:
+        y, u, v = (int(plane[0, 0]) for plane in to_planes(next(container.decode(video=0))))
+    kr, kb = (0.2126, 0.0722) if height >= 720 else (0.299, 0.114)
+    luma, blue, red = (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
+    r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+    g = (luma - kr * r - kb * b) / (1 - kr - kb)
+    (frame,) = ForwardReader(path).between(Fraction(0), Fraction(1, 10))
+    np.testing.assert_allclose(
+        frame.rgb()[height // 2, 32], np.clip(np.array([r, g, b]) * 255, 0, 255), atol=2
+    )
 
 
 def test_bad_videos_of_a_folder_are_reported_and_the_others_done(tmp_path, capsys):
@@ -85,27 +124,22 @@ def test_bad_videos_of_a_folder_are_reported_and_the_others_done(tmp_path, capsy
     video(folder / "mono.mp4", mono)
     (folder / "readme.txt").write_text("not a video")
     assert main([str(folder), "-o", str(tmp_path / "out"), *CALL]) == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good-000000.tar"]
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("not prepared")]
-    assert [name in message for name, message in zip(("corrupt", "cut", "mono"), errors, strict=True)] == [
-        True
-    ] * 3
+    assert [path.name for path in (tmp_path / "out").glob("*.tar")] == ["train-good-000.tar"]
+    told = json.loads(capsys.readouterr().out)
+    assert told["videos_without_clips"] == ["corrupt", "cut", "mono"]
+    assert told["rejected"] == {"error: unusable": 2, "layout: no stereo": 1}
 
 
-def test_existing_shards_are_kept_unless_overwritten(tmp_path, capsys):
-    path = stereo(tmp_path / "a.mp4", frames=4)
-    call = [str(path), "-o", str(tmp_path / "out"), *CALL]
-    assert main(call) == 0
-    before = (tmp_path / "out" / "a-000000.tar").read_bytes()
-    assert main(call) == 1
-    assert "a-000000.tar exists already; give --overwrite true" in capsys.readouterr().err
-    assert main([*call, "--overwrite", "true", "--split", "test"]) == 0
-    after = (tmp_path / "out" / "a-000000.tar").read_bytes()
-    assert after != before
-    assert (
-        json.loads(next(iter(read_shard(str(tmp_path / "out" / "a-000000.tar")))).members["json"])["split"]
-        == "test"
-    )
+def test_a_film_that_ends_before_it_says_keeps_what_is_whole(tmp_path):
+    views = [pair(seed=7 * index)[:2] for index in range(40)]
+    path = video(tmp_path / "a.mkv", views, container={"cluster_time_limit": "300"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    assert main([str(path), "-o", str(tmp_path / "out"), *CALL, "--clip_seconds", "1"]) == 0
+    report = json.loads((tmp_path / "out" / "train-a-000.json").read_text())
+    assert 0 < len(report["clips"]) < 4 and len(report["clips"]) + len(report["rejected"]) == 4
+    assert all(line["reason"].startswith(("cut off: ", "damaged: ")) for line in report["rejected"])
+    assert all(clip["frames"] == 10 for clip in report["clips"])
 
 
 def test_wrong_calls(tmp_path, capsys):
@@ -120,25 +154,3 @@ def test_wrong_calls(tmp_path, capsys):
     with pytest.raises(SystemExit) as wrong:
         main([str(tmp_path / "a"), "-o", "out", "--layout", "sbs"])
     assert wrong.value.code == 2
-
-
-def test_odd_frame_cannot_be_halved(tmp_path):
-    path = video(tmp_path / "a.mkv", [(np.zeros((8, 9, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))])
-    with pytest.raises(UserError, match=r"a\.mkv.*17 px"):
-        next(StereoVideo(path, "side-by-side").frames())
-
-
-def test_survey_is_spread_over_the_video(tmp_path):
-    shades = [np.full((16, 16, 3), 10 * index, np.uint8) for index in range(21)]
-    survey = StereoVideo(video(tmp_path / "a.mkv", zip(shades, shades, strict=True)), "side-by-side").survey(
-        4
-    )
-    assert survey.num_frames == 21 and survey.fps == 10
-    assert [int(left[0, 0, 0]) for left, _ in survey.pairs] == [0, 40, 80, 120, 160, 200]
-
-
-def test_split_evenly_uses_every_frame():
-    assert split_evenly(51, 50) == [51]
-    assert split_evenly(51, 15) == [17, 17, 17]
-    assert split_evenly(25, 10) == [12, 13]
-    assert split_evenly(3, 100) == [3]

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
+from data_prep.dataset import Rejected
 from data_prep.steps.alignment import vertical_offset
-from data_prep.steps.checks import check_stereo
+from data_prep.steps.checks import check_pairs, find_halves
 from data_prep.steps.eye_order import EyeOrder, eye_order
 from data_prep.steps.search_range import find_disparities
-from data_prep.steps.video import StereoVideo
-from m2svid.errors import UserError
 from tests.data_prep.scenes import pair, texture
 
 
@@ -39,41 +38,44 @@ def test_vertical_offset():
     assert vertical_offset(pairs(offset=4)).pixels == pytest.approx(4, abs=0.5)
 
 
-def check(views, **options):
-    settings = {"check_order": True, "max_vertical_offset": 2.0} | options
-    check_stereo(StereoVideo("film.mp4", "side-by-side"), views, **settings)
+def frames(views, axis=1):
+    return [np.concatenate(view, axis) for view in views]
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize(("layout", "axis"), [("side-by-side", 1), ("top-bottom", 0)])
+def test_layout_and_eye_order_are_found(layout, axis, swap):
+    views = pairs()
+    found = find_halves(frames(pairs(swap=swap), axis), None, None)
+    assert (found.layout, found.swapped) == (layout, swap)
+    np.testing.assert_array_equal(found.views(frames(pairs(swap=swap), axis)[0])[0], views[0][0])
+
+
+def test_what_is_given_is_believed():
+    found = find_halves(frames(pairs(swap=True)), "side-by-side", False)
+    assert not found.swapped and found.order is None
+    with pytest.raises(Rejected, match="no stereo"):
+        find_halves(frames(pairs()), "top-bottom", None)
+
+
+def test_mono_is_rejected_with_the_shares():
+    mono = [texture(96, 384, seed) for seed in range(4)]
+    with pytest.raises(Rejected, match=r"layout: no stereo: .*\d\.\d% side-by-side, \d\.\d% top-bottom"):
+        find_halves(mono, None, None)
 
 
 def test_good_stereo_passes():
-    check(pairs())
-    check(pairs(far=-5, near=6))
+    check_pairs(pairs(), 2.0)
+    check_pairs(pairs(far=-5, near=6), 2.0)
 
 
-def test_swapped_eyes_are_named_with_the_option():
-    with pytest.raises(UserError, match=r"film\.mp4.*swapped.*--swap_eyes true"):
-        check(pairs(swap=True))
-    check(pairs(swap=True), check_order=False)
+def test_unrectified_views_are_rejected():
+    with pytest.raises(Rejected, match=r"vertical offset: not rectified: .*4\.\d px.*2 px"):
+        check_pairs(pairs(offset=4), 2.0)
+    check_pairs(pairs(offset=1), 2.0)
 
 
-def test_unrectified_views_are_refused():
-    with pytest.raises(UserError, match=r"film\.mp4.*not rectified.*4\.\d px.*2 px"):
-        check(pairs(offset=4))
-    check(pairs(offset=1))
-
-
-def test_unrelated_halves_are_refused_with_the_share():
-    views = [(texture(96, 192, seed), texture(96, 192, seed + 100)) for seed in range(4)]
-    with pytest.raises(UserError, match=r"film\.mp4.*do not match, \d\.\d% of the pixels"):
-        check(views)
-
-
-def test_one_picture_twice_is_refused():
+def test_one_picture_twice_is_rejected():
     picture = texture(96, 192, 0)
-    with pytest.raises(UserError, match=r"film\.mp4.*one picture"):
-        check([(picture, picture.copy())])
-
-
-def test_textureless_video_is_refused():
-    blank = np.full((96, 192, 3), 128, np.uint8)
-    with pytest.raises(UserError, match=r"film\.mp4"):
-        check([(blank, blank)])
+    with pytest.raises(Rejected, match="parallax: no parallax"):
+        check_pairs([(picture, picture.copy())], 2.0)
