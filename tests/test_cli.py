@@ -7,13 +7,15 @@ import re
 import shlex
 import sys
 import tarfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from jsonargparse import capture_parser
 
-from data_prep import stereo_video
+from data_prep import driver
+from data_prep.dataset import Dataset
 from m2svid import cli
 from m2svid.training.cli import TrainerCLI
 from tests.tiny_run import LAST, QUICKSTART, ROOT, RUN, finish, start
@@ -152,8 +154,11 @@ def test_the_readme_has_the_two_commands():
 def test_every_command_of_the_readme_is_understood(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     module, *args = words[words.index("-m") + 1 :]
-    if module == "data_prep.stereo_video":
-        capture_parser(stereo_video.main, args).parse_args(cli.spelled_out(args))
+    if module.startswith("data_prep."):
+        command = importlib.import_module(module)
+        kinds = [kind for kind in Dataset.__subclasses__() if kind.__module__ == module]
+        main = partial(driver.main, *kinds) if kinds else command.main
+        capture_parser(main, args).parse_args(cli.spelled_out(args))
     elif args[0] in cli.TRAINER_VERBS:
         with pytest.raises(SystemExit) as stopped:
             TrainerCLI([*args, "--print_config"])
