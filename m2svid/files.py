@@ -1,7 +1,8 @@
-"""Files and folders that appear whole or not at all; the only place that writes them so."""
+"""Files and folders that appear whole or not at all, the only place that writes them so; and checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -56,3 +57,9 @@ def _remove(path: Path) -> None:
     else:
         with suppress(OSError):  # what can't be removed can't be written either, which is said
             path.unlink(missing_ok=True)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

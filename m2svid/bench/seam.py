@@ -5,15 +5,14 @@ Shapes: T frames, H W pixels, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2svid.errors import UserError
-from m2svid.inference.windows import plan
+from m2svid.inference.windows import window_borders
+from m2svid.metrics.temporal import border_ratio, changes
 from m2svid.video.read import Video
 from m2svid.video.shots import survey
 
@@ -37,12 +36,9 @@ def run(right: Path, reference: Path, window: int = 25, overlap: int = 3) -> dic
     """
     video = Video(right)
     film = survey(Video(reference))
-    windows = plan(film.shots, window, overlap)
     cuts = {shot.start for shot in film.shots}
-    later = [w for w in windows if w.emit_start not in cuts]
-    # from where a window's own frames first come in to where the window before is last seen
-    borders = {at for w in later for at in range(w.emit_start, w.emit_start + w.fade + 1)}
-    if not later:
+    count, borders = window_borders(film.shots, window, overlap)
+    if not borders:
         raise UserError(
             f"{reference} has no shot longer than a window of {window} frames: nothing to measure"
         )
@@ -50,10 +46,14 @@ def run(right: Path, reference: Path, window: int = 25, overlap: int = 3) -> dic
     ours, base = _changes(video), _changes(Video(reference))
     if len(ours) != len(base):
         raise UserError(f"{right} has {len(ours) + 1} frames, {reference} {len(base) + 1}")
-    figures = [_ratio(changes, borders, cuts) for changes in (ours, base)]
-    control = [_ratio(changes, between, cuts | borders) for changes in (ours, base)]
+    figures = [border_ratio(film_changes, borders, cuts) for film_changes in (ours, base)]
+    control = [border_ratio(film_changes, between, cuts | borders) for film_changes in (ours, base)]
+    if not all([*figures, *control]):
+        raise UserError(
+            f"{right} or {reference} stands still where the seam figure compares: nothing to measure"
+        )
     return {
-        "borders": len(later),
+        "borders": count,
         "right_ratio": round(figures[0], 4),
         "reference": str(reference),
         "reference_ratio": round(figures[1], 4),
@@ -63,17 +63,5 @@ def run(right: Path, reference: Path, window: int = 25, overlap: int = 3) -> dic
 
 
 def _changes(video: Video) -> NDArray[np.float64]:
-    """(T - 1,) mean absolute change to each frame from the one before, of 255."""
-    return np.array([np.abs(new - old).mean() for old, new in pairwise(_frames(video))])
-
-
-def _frames(video: Video) -> Iterator[NDArray[np.float32]]:
-    for frame in video.frames():
-        yield frame.rgb().astype(np.float32)
-
-
-def _ratio(changes: NDArray[np.float64], places: set[int], left_out: set[int]) -> float:
-    """Mean change to the frames of `places` over that to all others but `left_out`."""
-    frames = set(range(1, len(changes) + 1)) - left_out
-    at, elsewhere = frames & places, frames - places
-    return float(np.mean([changes[f - 1] for f in at]) / np.mean([changes[f - 1] for f in elsewhere]))
+    """(T - 1,) mean absolute change to each frame from the one before, of 1."""
+    return changes(frame.rgb().astype(np.float32) / 255 for frame in video.frames())

@@ -89,3 +89,14 @@ def _bounds(shot: Shot, length: int, overlap: int) -> list[tuple[int, int]]:
         stop = min(bounds[-1][1] - overlap + length, shot.stop)
         bounds.append((stop - length if overlap else bounds[-1][1], stop))
     return bounds
+
+
+def window_borders(shots: Sequence[Shot], length: int, overlap: int) -> tuple[int, set[int]]:
+    """How many windows follow another in their shot, and the frames that such a window brings in.
+
+    Those are the frames from where a window's own ones first come in to where the window before is last seen;
+    arguments as of `plan`.
+    """
+    cuts = {shot.start for shot in shots}
+    later = [window for window in plan(shots, length, overlap) if window.emit_start not in cuts]
+    return len(later), {at for w in later for at in range(w.emit_start, w.emit_start + w.fade + 1)}

@@ -1,4 +1,4 @@
-"""PSNR, MS-SSIM and LPIPS of videos, over the full view or over the pixels of a region.
+"""PSNR, SSIM, MS-SSIM and LPIPS of videos, over the full view or over the pixels of a region.
 
 Every metric is `f(prediction, truth, mask=None)`: without a mask its usual definition over the full view,
 with one only the region's pixels count ("masked"; the paper's painted protocol is `regions.paint_white`
@@ -41,6 +41,36 @@ def psnr(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tenso
     """
     error = (prediction.float() - truth.float()).square().mean(-3, keepdim=True)
     return -10 * region_mean(error, mask).log10()
+
+
+def ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of each video: the mean over its frames, windows and channels.
+
+    Gaussian windows of 11 pixels, sigma 1.5, none across the border. Packages differ in that; this is
+    `pytorch-msssim`'s `ssim`. With a mask, windows count by their share of the region, as in `ms_ssim`.
+
+    Returns:
+        (..., B) float32.
+
+    Raises:
+        UserError: The frames are smaller than a window.
+    """
+    height, width = prediction.shape[-2:]
+    if min(height, width) < WINDOW:
+        raise UserError(
+            f"Frames of {width}×{height} pixels are too small for SSIM, whose windows need {WINDOW} a side: "
+            "leave `ssim` out of `metrics`"
+        )
+    # Each frame is a volume of its own, one frame deep: B·T C 1 H W, so that no window spans frames.
+    x, y = (video.float().flatten(0, 1).unsqueeze(2) for video in (prediction, truth))
+    luminance, contrast = _ssim_maps(x, y)
+    similarity = (luminance * contrast).unflatten(0, prediction.shape[:2])  # B T C 1 H' W'
+    similarity = similarity.mean(2, keepdim=True)
+    pixels = (-5, -4, -3, -2, -1)
+    if mask is None:
+        return similarity.mean(pixels)
+    share = _smooth(mask.float().unsqueeze(-3))  # ... B T 1 1 H' W'
+    return (similarity * share).sum(pixels) / share.sum(pixels)
 
 
 def ms_ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:

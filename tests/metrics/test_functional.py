@@ -4,10 +4,12 @@ from itertools import product
 import pytest
 import torch
 from pytorch_msssim import ms_ssim as library_ms_ssim
+from pytorch_msssim import ssim as library_ssim
 from torch.nn import functional as F
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from m2svid.errors import UserError
-from m2svid.metrics.functional import C1, C2, SCALE_WEIGHTS, ms_ssim, psnr
+from m2svid.metrics.functional import C1, C2, SCALE_WEIGHTS, ms_ssim, psnr, ssim
 from m2svid.metrics.regions import paint_white, region_mean
 
 
@@ -153,3 +155,34 @@ def test_small_frames_are_refused():
     prediction, truth = videos(1, 1, 3, 160, 200)
     with pytest.raises(UserError, match=r"200×160.*161.*leave `ms_ssim` out"):
         ms_ssim(prediction, truth)
+
+
+def test_ssim_equals_two_libraries():
+    prediction, truth = videos(2, 13, 3, 24, 30)
+    ours = ssim(prediction, truth)
+    for video, value in enumerate(ours):
+        frames = prediction[video], truth[video]
+        assert value.item() == pytest.approx(library_ssim(*frames, data_range=1.0).item(), abs=1e-6)
+        _, similarity = structural_similarity_index_measure(*frames, data_range=1.0, return_full_image=True)
+        inner = similarity[..., 5:-5, 5:-5]  # torchmetrics mirrors the borders
+        assert value.item() == pytest.approx(inner.mean().item(), abs=1e-6)
+    assert ssim(truth, truth).tolist() == [1, 1]
+
+
+def test_ssim_of_a_region_is_that_of_its_windows():
+    """A region that ends at a window's width: the windows far from it count nothing, those inside fully."""
+    prediction, truth = videos(1, 2, 3, 16, 60)
+    mask = torch.zeros(1, 2, 1, 16, 60, dtype=torch.bool)
+    mask[..., :30] = True
+    whole = ssim(prediction, truth, torch.stack([mask, torch.ones_like(mask)]))
+    assert whole.shape == (2, 1)
+    assert whole[1].item() == pytest.approx(ssim(prediction, truth).item(), abs=1e-6)
+    elsewhere = prediction.clone()
+    elsewhere[..., 41:] = 0
+    assert ssim(elsewhere, truth, mask).item() == pytest.approx(whole[0].item(), abs=1e-6)
+    assert ssim(elsewhere, truth, ~mask).item() < 0.9 * whole[0].item()
+
+
+def test_too_small_for_ssim():
+    with pytest.raises(UserError, match="10×12 pixels are too small for SSIM"):
+        ssim(*videos(1, 1, 3, 12, 10))

@@ -13,8 +13,13 @@ from m2svid.metrics.functional import ms_ssim, psnr
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.regions import paint_white
 from m2svid.metrics.stereo import StereoMetrics
+from tests.metrics.test_pretrained import Detector
 
 SPLITS = ([0, 2], [1]), ([0, 1, 2], [])
+OF_VIDEOS = (
+    "ssim", "siou", "siou_wrapped", "disparity_sgbm", "color_difference", "warping_error", "flicker", "seam",
+    "fvd",
+)  # fmt: skip
 
 
 def clip(index, size=8, frames=2):
@@ -31,6 +36,15 @@ def evaluate(indices, metrics=("psnr",), **options):
     stereo = StereoMetrics(metrics)
     for index in indices:
         stereo.update(*clip(index, **options))
+    return stereo
+
+
+def evaluate_videos(indices, i3d):
+    """All metrics that look at left views and at movement."""
+    stereo = StereoMetrics(OF_VIDEOS, weights={"fvd": i3d})
+    for index in indices:
+        prediction, truth, hole, keys = clip(index, size=32, frames=10)
+        stereo.update(prediction, truth, hole, keys, truth.roll(3, -1), borders=[5])
     return stereo
 
 
@@ -123,9 +137,37 @@ def test_autocast_does_not_reach_the_metrics():
     assert inside == evaluate([0], ["ms_ssim"], size=164).compute()
 
 
+def test_other_metrics_beside_each_other():
+    """Columns, the truth's own values, and videos for which a metric has no value."""
+    stereo = StereoMetrics(["color_difference", "flicker", "seam"])
+    prediction, truth, hole, keys = clip(0, frames=4)
+    stereo.update(prediction, truth, hole, keys, truth, borders=[2])
+    still = truth[:, :1].expand_as(truth)
+    stereo.update(still, still, torch.zeros_like(hole), ["still"], truth)
+    first, second = stereo.per_video()
+    change = [(video[0, 1:] - video[0, :-1]).abs() for video in (prediction, truth)]
+    flicker = [each.mean((1, 2, 3)).mean().item() for each in change]
+    assert first["flicker_ratio"] == pytest.approx(flicker[0] / flicker[1], rel=1e-5)
+    inside = [each[..., :3].mean((1, 2, 3)).mean().item() for each in change]
+    assert first["flicker_inside"] == pytest.approx(inside[0], rel=1e-5)
+    assert first["flicker_truth_inside"] == pytest.approx(inside[1], rel=1e-5)
+    at = [each[1].mean() / torch.stack([each[0].mean(), each[2].mean()]).mean() for each in change]
+    assert first["seam"] == pytest.approx((at[0] / at[1]).item(), rel=1e-5)
+    assert (first["color_difference_truth"], second["flicker"]) == (0, 0)
+    assert second["flicker_ratio"] is second["flicker_inside"] is second["seam"] is None
+    means = stereo.compute()
+    assert (means["seam"], means["num_videos_seam"]) == (first["seam"], 1)
+    assert "num_videos_flicker" not in means
+    stereo.update(prediction * math.nan, truth, hole, ["broken"], truth, borders=[2])
+    means = stereo.compute()
+    assert math.isnan(means["flicker"])
+    assert math.isnan(means["seam"])
+    assert not math.isnan(means["flicker_truth"])
+
+
 def test_mistakes_are_refused():
-    with pytest.raises(UserError, match="'ssim' is unknown; choose from psnr, ms_ssim, lpips"):
-        StereoMetrics(["ssim"])
+    with pytest.raises(UserError, match="'dssim' is unknown; choose from psnr, ssim, ms_ssim, lpips"):
+        StereoMetrics(["dssim"])
     with pytest.raises(UserError, match="'clip-ü0' was evaluated twice"):
         evaluate([0, 0]).compute()
     with pytest.raises(UserError, match="No video"), pytest.warns(UserWarning, match="before the ``update``"):
@@ -135,6 +177,10 @@ def test_mistakes_are_refused():
         StereoMetrics(["psnr"]).update(prediction, truth, hole, ())
     with pytest.raises(ValueError, match="don't fit"):
         StereoMetrics(["psnr"]).update(prediction, truth, hole.float(), keys)
+    with pytest.raises(ValueError, match="need the left view"):
+        StereoMetrics(["siou"]).update(prediction, truth, hole, keys)
+    with pytest.raises(ValueError, match="must have the prediction's shape"):
+        StereoMetrics(["siou"]).update(prediction, truth, hole, keys, truth[:, :1])
     with pytest.raises(ValueError, match=r"prediction must be float in \[0, 1\]"):
         StereoMetrics(["psnr"]).update(prediction * 2 - 1, truth, hole, keys)
 
@@ -148,12 +194,15 @@ def worker(rank, folder):
         stereo = evaluate(split[rank], ["psnr", "ms_ssim"], size=164, frames=1)
         stereo.write_csv(folder / f"{number}-{rank}.csv")
         (folder / f"{number}-{rank}.json").write_text(json.dumps(stereo.compute()))
+        videos = evaluate_videos(split[rank], folder / "i3d.pt").compute()
+        (folder / f"{number}-{rank}-videos.json").write_text(json.dumps(videos))
     distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
+    torch.jit.script(Detector()).save(str(folder / "i3d.pt"))
     processes = multiprocessing.spawn(worker, (folder,), nprocs=2, join=False)
     deadline = time.monotonic() + 120
     while not processes.join(timeout=1):
@@ -170,6 +219,10 @@ def test_two_processes_equal_one(two_processes, split, tmp_path):
     for rank in range(2):
         shared = json.loads((two_processes / f"{split}-{rank}.json").read_text())
         assert shared == pytest.approx(alone.compute(), abs=1e-6, nan_ok=True)
+        videos = json.loads((two_processes / f"{split}-{rank}-videos.json").read_text())
+        expected = evaluate_videos([0, 1, 2], two_processes / "i3d.pt").compute()
+        assert videos == pytest.approx(expected, abs=1e-6, nan_ok=True)
+        assert {name.split("_inside")[0] for name in videos} >= {*OF_VIDEOS} - {"disparity_sgbm"}
     assert not (two_processes / f"{split}-1.csv").exists()  # the first process writes for all
     alone.write_csv(tmp_path / "alone.csv")
     with (tmp_path / "alone.csv").open() as one, (two_processes / f"{split}-0.csv").open() as two:
