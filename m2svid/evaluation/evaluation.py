@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
+from m2svid.metrics.measures import PRETRAINED, Pretrained
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.stereo import MetricName, StereoMetrics
 from m2svid.warping.fill import fill_from_background
@@ -34,6 +35,7 @@ class Evaluation:
         metrics: what is measured.
         baselines: methods measured beside the model.
         vgg_weights: VGG16 file for LPIPS.
+        metric_weights: file of fvd, folder of clip_consistency, by metric.
 
     Raises:
         UserError: for unknown names, or if LPIPS is wanted and there are no VGG weights.
@@ -44,6 +46,7 @@ class Evaluation:
         metrics: Sequence[MetricName],
         baselines: Sequence[BaselineName] = (),
         vgg_weights: str | None = None,
+        metric_weights: Mapping[str, str] | None = None,
     ) -> None:
         for name in baselines:
             if name not in BASELINES:
@@ -55,6 +58,8 @@ class Evaluation:
         else:
             self._perceptual = None
             log.info("LPIPS is left out: model.metrics is %s", list(metrics))
+        networks = [name for name in metrics if name in PRETRAINED]
+        self._pretrained = Pretrained(networks, metric_weights or {}) if networks else None
         self._metrics: dict[tuple[str, str], StereoMetrics] = {}
         self._datasets: list[str] = []
 
@@ -70,8 +75,9 @@ class Evaluation:
         self._datasets = list(datasets)
         if self._perceptual is not None:
             self._perceptual.to(device)
+        shared = {"perceptual": self._perceptual, "pretrained": self._pretrained}
         self._metrics = {
-            (dataset, method): StereoMetrics(self.metric_names, perceptual=self._perceptual).to(device)
+            (dataset, method): StereoMetrics(self.metric_names, **shared).to(device)
             for dataset in datasets
             for method in ("model", *self.baselines)
         }
@@ -81,7 +87,9 @@ class Evaluation:
         dataset = self._datasets[dataset_index]
         views = {"model": prediction} | {name: BASELINES[name](batch) for name in self.baselines}
         for method, view in views.items():
-            self._metrics[dataset, method].update(view.float(), batch.right, batch.hole, batch.keys)
+            self._metrics[dataset, method].update(
+                view.float(), batch.right, batch.hole, batch.keys, batch.left
+            )
 
     def finish(self, folder: Path, name: str) -> dict[str, float]:
         """Means over videos of all processes, named dataset/metric or dataset/baseline/metric.

@@ -52,6 +52,8 @@ class M2SVidModule(LightningModule):
         baselines: views that need no model and are measured beside it: `warped` as it is, and `filled` from
             the background side.
         vgg_weights: file of torchvision's VGG16 weights for the LPIPS metric; None = in torch hub's cache.
+        metric_weights: weights of other metrics by name: fvd takes StyleGAN-V's `i3d_torchscript.pt`,
+            clip_consistency a folder such as Stable Video Diffusion's `image_encoder`.
         init_unet: Lightning checkpoint whose U-Net weights training or evaluation starts from (unlike
             `--ckpt_path`, which also restores optimizer, step and data position).
         seed: seeds everything random in a step, together with rank and batch; the command line sets it to
@@ -70,6 +72,7 @@ class M2SVidModule(LightningModule):
         metrics: Sequence[MetricName] = ("psnr", "ms_ssim", "lpips"),
         baselines: Sequence[BaselineName] = (),
         vgg_weights: str | None = None,
+        metric_weights: dict[str, str] | None = None,
         init_unet: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -77,7 +80,7 @@ class M2SVidModule(LightningModule):
         if noise_aug < 0:
             raise UserError(f"model.noise_aug is a noise level and can't be negative, got {noise_aug}")
         self.recipe = recipe if recipe is not None else EndToEnd()
-        self.evaluation = Evaluation(metrics, baselines, vgg_weights)
+        self.evaluation = Evaluation(metrics, baselines, vgg_weights, metric_weights)
         if conditioning is not None and not isinstance(conditioning, Conditioning):
             conditioning = Conditioning(conditioning)
         self.model = backbone.build(conditioning, attention)

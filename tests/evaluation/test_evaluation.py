@@ -86,6 +86,21 @@ def test_a_file_with_every_video_for_each_dataset_and_method(finished):
     assert rows == pytest.approx(expected, abs=1e-4)
 
 
+def test_metrics_of_both_eyes_get_the_left_view(tmp_path):
+    evaluation = Evaluation(("color_difference",))
+    evaluation.start(["made"], torch.device("cpu"))
+    batch = make_batch(("a",), seed=1)
+    evaluation.update(0, batch.left, batch)
+    values = evaluation.finish(tmp_path, "val")
+    assert values["made/color_difference"] == 0
+    assert values["made/color_difference_truth"] > 0
+
+
+def test_weights_of_metrics_are_asked_for_at_once():
+    with pytest.raises(UserError, match="fvd needs its network: give the file in metric_weights"):
+        Evaluation(("psnr", "fvd"))
+
+
 def test_every_evaluation_begins_anew(tmp_path):
     evaluation = Evaluation(("psnr",))
     means = []
