@@ -98,7 +98,7 @@ MISTAKES = {
     "model: {nose_aug: 1}": "model takes: backbone, recipe, conditioning, attention",
     "trainer: {max_step: 1}": "trainer takes: .*max_steps",
     "trainr: {max_steps: 1}": "groups trainer, model, data",
-    "model: {metrics: [dssim]}": "'psnr', 'ms_ssim', 'lpips'",
+    "model: {metrics: [dssim]}": "'psnr', 'ssim', 'ms_ssim', 'lpips'",
     "model: {conditioning: [left, wraped]}": "'left', 'warped', 'mask', 'video'",
     "model: {noise_aug: much}": "model.noise_aug.*\n.*float.*much",
     "model: {recipe: {class_path: m2svid.recipes.Latent}}": "there are: .*LatentOnly",
