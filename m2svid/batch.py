@@ -5,7 +5,7 @@ Shapes: B clips, T frames, H W pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -72,8 +72,24 @@ class StereoBatch:
 
     def as_float(self) -> StereoBatch:
         """The same batch with videos as float in [0, 1]."""
+        return replace(self, **{name: to_float(video) for name, video in self._tensors().items()})
 
-        def convert(video: Tensor | None) -> Tensor | None:
-            return video.float() / 255 if video is not None and video.dtype == torch.uint8 else video
+    def to(self, device: torch.device | str) -> StereoBatch:
+        """The same batch on a device."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in self._tensors().items()})
 
-        return replace(self, left=convert(self.left), warped=convert(self.warped), right=convert(self.right))
+    def clip(self, index: int) -> StereoBatch:
+        """One clip as a batch of one."""
+        one = slice(index, index + 1)
+        tensors = {name: tensor[one] for name, tensor in self._tensors().items()}
+        return replace(self, **tensors, keys=self.keys[one])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors that are there, by field."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def to_float(video: Tensor) -> Tensor:
+    """A uint8 video 0..255 as float in [0, 1]; anything else as it is."""
+    return video.float() / 255 if video.dtype == torch.uint8 else video

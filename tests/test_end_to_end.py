@@ -66,6 +66,9 @@ def test_tensorboard_shows_training_speed_pictures_and_validation(fitted):
         "train/loss",
         "train/loss_latent",
         "train/loss_l1",
+        "train/grad_norm",
+        "loss_by_bucket/4x32x32",
+        "loss_by_dataset/procedural",
         "lr-AdamW",
         "speed/samples_per_s",
         "speed/data_wait_share",
@@ -77,7 +80,9 @@ def test_tensorboard_shows_training_speed_pictures_and_validation(fitted):
         "val/procedural/filled/psnr_inside",
     } <= set(scalars)
     pictures = {
-        f"{place}/{name}" for place in ("train", "val/procedural") for name in ("strip", "error", "anaglyph")
+        f"{place}/{name}"
+        for place in ("train", "val/procedural")
+        for name in ("strip", "film", "error", "anaglyph")
     }
     assert set(shown.Tags()["images"]) == pictures
     values = {tag: [event.value for event in shown.Scalars(tag)] for tag in scalars}

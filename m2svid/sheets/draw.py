@@ -6,6 +6,7 @@ device; hole masks are bool.
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torchvision.io import write_png
 
@@ -41,12 +43,12 @@ def colorize(value: Tensor, low: float, high: float, colormap: Literal["turbo", 
     """Values as colours: (..., 1, H, W) float -> (..., 3, H, W) in [0, 1].
 
     Args:
-        value: what is drawn; below `low` looks like `low`, above `high` like `high`.
+        value: what is drawn; below `low` looks like `low`, above `high` and NaN like `high`.
         low: value of the first colour.
         high: value of the last colour.
         colormap: "turbo" for disparity, "inferno" (perceptually uniform, dark = small) for errors.
     """
-    index = ((value.float() - low) / max(high - low, 1e-9) * 255).round().clamp(0, 255).long()
+    index = ((value.float() - low) / max(high - low, 1e-9) * 255).round().nan_to_num(255).clamp(0, 255).long()
     return _colors(colormap).to(value.device)[index.squeeze(-3)].movedim(-1, -3)
 
 
@@ -112,6 +114,35 @@ def strip(
     videos = [left, warped, hole, generated] + ([] if right is None else [right])
     frames = spread(left.shape[0], rows)
     return grid([video[frames] for video in videos])
+
+
+def film_strip(columns: Sequence[Tensor], panel_width: int = 256) -> Tensor:
+    """Videos side by side as one video, for the training log.
+
+    Args:
+        columns: n videos (T, 1 or 3, H, W) in [0, 1], all of one T, H and W.
+        panel_width: largest width of a panel in pixels; wider ones are made smaller.
+
+    Returns:
+        (T, 3, h, n·(w+2)-2) in [0, 1].
+    """
+    if columns[0].shape[3] > panel_width:
+        columns = [_resize(column, panel_width) for column in columns]
+    return torch.stack([grid([column[t : t + 1] for column in columns]) for t in range(len(columns[0]))])
+
+
+def encode_gif(video: Tensor, fps: float) -> bytes:
+    """An animated GIF, which repeats for ever.
+
+    Args:
+        video: (T, 3, H, W) in [0, 1].
+        fps: frames per second; GIF counts in 1/100 s.
+    """
+    frames = (video.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    first, *others = [Image.fromarray(frame).quantize() for frame in frames]
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+    return file.getvalue()
 
 
 def spread(length: int, count: int) -> list[int]:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from m2svid.attention import AttentionStrategy
 from m2svid.batch import StereoBatch
@@ -21,8 +22,9 @@ from m2svid.evaluation.evaluation import BaselineName, Evaluation
 from m2svid.metrics.stereo import MetricName
 from m2svid.model.card import ModelCard
 from m2svid.model.conditioning import Conditioning, InputName
-from m2svid.recipes import EndToEnd, Recipe
+from m2svid.recipes import EndToEnd, Loss, Recipe
 from m2svid.training.backbone import Backbone
+from m2svid.training.sharding import gather, release
 from m2svid.weights.checkpoint import CARD, PREFIXES
 from m2svid.weights.mismatch import check
 from m2svid.weights.parts import shapes_of
@@ -91,6 +93,9 @@ class M2SVidModule(LightningModule):
         self.noise_aug = noise_aug
         self.seed = seed
         self._loaded_step = 0
+        self._losses: list[tuple[tuple[str, ...], Loss]] = []  # since the last optimizer step
+        self.register_state_dict_post_hook(_keep)
+        self.register_load_state_dict_post_hook(_ignore_others)
         if init_unet is not None:
             self._init_unet(init_unet)
 
@@ -135,7 +140,38 @@ class M2SVidModule(LightningModule):
         size = len(batch.keys)
         self.log("train/loss", loss.total, prog_bar=True, batch_size=size)
         self.log_dict({f"train/loss_{name}": part for name, part in loss.parts.items()}, batch_size=size)
+        parts = {name: part.detach() for name, part in loss.parts.items()}
+        self._losses.append((batch.keys, Loss(loss.total.detach(), parts)))
         return loss.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the gradient's norm before it is clipped.
+
+        Raises:
+            UserError: in every process, if a loss or the gradient isn't finite in one of them; the weights
+                stay as they are.
+        """
+        losses, self._losses = self._losses, []
+        broken = ~torch.stack([loss.total for _, loss in losses]).isfinite()
+        anywhere = self.trainer.strategy.reduce(broken.any().float(), reduce_op="sum") > 0
+        if anywhere:
+            self._stop([losses[i] for i in broken.nonzero().flatten().tolist()])
+        norm = gradient_norm(self.model.unet)
+        # A gradient scaler leaves out steps whose gradient overflows, and goes on with a smaller scale.
+        if not norm.isfinite() and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            self._stop(losses, "gradient")
+        self.log("train/grad_norm", norm)
+
+    def _stop(self, losses: list[tuple[tuple[str, ...], Loss]], what: str = "loss") -> NoReturn:
+        found = "; ".join(
+            f"clips {', '.join(keys)}: {', '.join(f'{k} {v.item():.4g}' for k, v in loss.parts.items())}"
+            for keys, loss in losses
+        )
+        raise UserError(
+            f"the {what} of step {self.global_step + 1} isn't finite ({found or 'in another process'}): the "
+            "weights and the last checkpoint are those from before; go on with a lower "
+            "model.optimizer.init_args.lr, or with trainer.precision bf16-mixed or 32-true"
+        )
 
     # ---------------------------------------------------------------- evaluation
 
@@ -150,6 +186,12 @@ class M2SVidModule(LightningModule):
         return self.model.predict(
             batch, sampler=self.recipe.sampler, noise_aug=self.noise_aug, generator=noise
         )
+
+    def on_validation_start(self) -> None:
+        gather(self.model.unet)  # processes evaluate different numbers of clips
+
+    def on_validation_end(self) -> None:
+        release(self.model.unet)
 
     def on_validation_epoch_start(self) -> None:
         self.evaluation.start(self._dataset_names(self.trainer.val_dataloaders), self.device)
@@ -179,21 +221,24 @@ class M2SVidModule(LightningModule):
         if self.trainer.sanity_checking:
             return
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        # validate and test restore the weights of a checkpoint, but leave the trainer's step at 0.
-        step = self.global_step or self._loaded_step
-        values = self.evaluation.finish(folder, f"{stage}_step{step}")
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+        values = self.evaluation.finish(folder, f"{stage}_step{self.step}")
+        # All processes have the same values; `sync_dist` says so.
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
+        if self.step != self.global_step:
+            self.log("step", float(self.step), sync_dist=True)  # where the loggers put the values
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps behind the weights.
+
+        `validate` and `test` restore the weights of a checkpoint, but leave Lightning's `global_step` at 0.
+        """
+        return self.global_step or self._loaded_step
 
     def predict_step(self, batch: StereoBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         return self.predict(batch)
 
     # --------------------------------------------------------------- checkpoints
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The trained parameters, and those of frozen networks that come from no backbone's weights."""
-        state = super().state_dict(*args, **kwargs)
-        kept = tuple(PREFIXES[name] for name in self.model.kept)
-        return {key: value for key, value in state.items() if key.startswith(kept)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CARD] = self._card(checkpoint["global_step"]).to_json()
@@ -216,6 +261,32 @@ class M2SVidModule(LightningModule):
         source = "the checkpoint (is it of the same backbone and conditioning?)"
         check(source, shapes_of(self.state_dict()), shapes_of(state_dict))
         return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+
+def gradient_norm(unet: nn.Module) -> Tensor:
+    """L2 norm of the whole gradient, a scalar; the same in every process, sharded or not."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in unet.parameters() if p.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def _is_kept(module: M2SVidModule, key: str) -> bool:
+    """Of the trained parameters, and those of frozen networks that come from no backbone's weights."""
+    return key.startswith(tuple(PREFIXES[name] for name in module.model.kept))
+
+
+def _keep(module: M2SVidModule, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    """Leave only what a checkpoint holds in a state dict, also in that of a module around this one."""
+    del local_metadata
+    for key in list(state):
+        if key.startswith(prefix) and not _is_kept(module, key.removeprefix(prefix)):
+            del state[key]
+
+
+def _ignore_others(module: M2SVidModule, incompatible: Any) -> None:
+    """What a checkpoint doesn't hold is not missing in it."""
+    kept = {PREFIXES[name] for name in module.model.kept}
+    missing = incompatible.missing_keys
+    missing[:] = [key for key in missing if any(prefix in key for prefix in kept)]
 
 
 def _seeded(device: torch.device, *words: int) -> Generator:
