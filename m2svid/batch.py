@@ -12,6 +12,23 @@ from torch import Tensor
 
 
 @dataclass
+class Original:
+    """What the views of a clip were made of, before they were cropped and resized.
+
+    Methods of an evaluation that warp in a way of their own start from it.
+
+    Attributes:
+        left: (T, 3, H, W) uint8 left view at the clip's resolution.
+        disparity: (T, 1, H, W) float, pixels of this resolution.
+        region: top, left, height and width of the part that the batch shows, pixels.
+    """
+
+    left: Tensor
+    disparity: Tensor
+    region: tuple[int, int, int, int]
+
+
+@dataclass
 class StereoBatch:
     """A batch of clips of one size.
 
@@ -28,6 +45,7 @@ class StereoBatch:
             in training, frames generated before in conversion); None = no frame. Their mask value is -1
             (paper, Appendix E).
         keys: one name a clip, unique in its dataset.
+        originals: one a clip in evaluation, None where the clip has no disparity; else empty.
         index: number of the batch in the training stream of this rank; seeds what is random in a step.
         skipped: broken clips that the loader left out since its last batch (`on_error: skip`).
     """
@@ -39,6 +57,7 @@ class StereoBatch:
     right: Tensor | None = None
     replaced: Tensor | None = None
     keys: tuple[str, ...] = ()
+    originals: tuple[Original | None, ...] = ()
     index: int = 0
     skipped: int = 0
 

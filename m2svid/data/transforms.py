@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from functools import partial
 from typing import NoReturn
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from m2svid.batch import StereoBatch
+from m2svid.batch import Original, StereoBatch
 from m2svid.data.buckets import Bucket
 from m2svid.data.clips import ClipReader, Region
 from m2svid.data.shards import ClipInfo
@@ -42,6 +42,7 @@ class Sample:
         hole: (T, 1, h, w) bool.
         fps: frames per second after temporal subsampling.
         key: `{dataset}/{clip}`.
+        original: of an evaluation's sample whose clip has a disparity.
     """
 
     left: Tensor
@@ -50,6 +51,7 @@ class Sample:
     hole: Tensor
     fps: float
     key: str = ""
+    original: Original | None = None
 
 
 def collate(samples: Sequence[Sample], index: int, skipped: int = 0) -> StereoBatch:
@@ -61,7 +63,8 @@ def collate(samples: Sequence[Sample], index: int, skipped: int = 0) -> StereoBa
     }
     fps = torch.tensor([sample.fps for sample in samples])
     keys = tuple(sample.key for sample in samples)
-    return StereoBatch(**videos, fps=fps, keys=keys, index=index, skipped=skipped)
+    originals = tuple(sample.original for sample in samples)
+    return StereoBatch(**videos, fps=fps, keys=keys, originals=originals, index=index, skipped=skipped)
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,13 @@ class EvalClip:
         size = (self.size, self.size)
         height, width = _largest((info.height, info.width), size)
         region = Region((info.height - height) // 2, (info.width - width) // 2, height, width)
-        return make_sample(reader, frame_indices(info.fps, fps, self.frames, 0), fps, region, size, truth)
+        indices = frame_indices(info.fps, fps, self.frames, 0)
+        sample = make_sample(reader, indices, fps, region, size, truth)
+        if truth and reader.has_disparity:
+            whole = Region(0, 0, info.height, info.width)
+            disparity = reader.disparity(indices, whole)
+            sample.original = Original(reader.video("left", indices), disparity, astuple(region))
+        return sample
 
 
 def frame_indices(clip_fps: Fraction, fps: Fraction, frames: int, start: int) -> list[int]:
