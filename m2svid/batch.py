@@ -101,7 +101,7 @@ class StereoBatch:
         """One clip as a batch of one."""
         one = slice(index, index + 1)
         tensors = {name: tensor[one] for name, tensor in self._tensors().items()}
-        return replace(self, **tensors, keys=self.keys[one])
+        return replace(self, **tensors, keys=self.keys[one], originals=self.originals[one])
 
     def _tensors(self) -> dict[str, Tensor]:
         """The tensors that are there, by field."""

@@ -183,12 +183,7 @@ class EvalClip:
         height, width = _largest((info.height, info.width), size)
         region = Region((info.height - height) // 2, (info.width - width) // 2, height, width)
         indices = frame_indices(info.fps, fps, self.frames, 0)
-        sample = make_sample(reader, indices, fps, region, size, truth)
-        if truth and reader.has_disparity:
-            whole = Region(0, 0, info.height, info.width)
-            disparity = reader.disparity(indices, whole)
-            sample.original = Original(reader.video("left", indices), disparity, astuple(region))
-        return sample
+        return make_sample(reader, indices, fps, region, size, truth, keep_original=truth)
 
 
 def frame_indices(clip_fps: Fraction, fps: Fraction, frames: int, start: int) -> list[int]:
@@ -222,6 +217,7 @@ def make_sample(
     region: Region,
     size: tuple[int, int],
     truth: bool = True,
+    keep_original: bool = False,
 ) -> Sample:
     """Decodes frames and makes the views: warped at the clip's resolution, then cropped and resized.
 
@@ -232,7 +228,9 @@ def make_sample(
         region: the crop, the same for all views.
         size: (h, w) of the sample.
         truth: read the right view, too.
+        keep_original: keep the whole left view and disparity of a clip that has one.
     """
+    original = None
     frame = (reader.info.height, reader.info.width)
     around = region.grown(_CLOSING_REACH, 0, frame)
     # Decoders and torch release Python's lock: two threads work on two views, then on two halves of the time.
@@ -241,8 +239,10 @@ def make_sample(
         eyes = [pool.submit(reader.video, name, indices) for name in names]
         if reader.has_disparity:
             # Pixels move left only, and by no more than the largest disparity.
-            source = around.grown(0, math.ceil(reader.info.disparity_max) + 1, frame)
+            reach = math.ceil(reader.info.disparity_max) + 1
+            source = Region(0, 0, *frame) if keep_original else around.grown(0, reach, frame)
             stored = source.of(eyes[0].result()), reader.disparity(indices, source)
+            original = Original(*stored, astuple(region)) if keep_original else None
             warped = pool.map(warp_view, *(video.chunk(2) for video in stored))
         else:
             source = around
@@ -252,7 +252,7 @@ def make_sample(
         views += [map(region.within(source).of, halves) for halves in zip(*warped, strict=True)]
         halves = pool.map(partial(_resize_all, size), *views)
         left, *right, warped, hole = (torch.cat(video) for video in zip(*halves, strict=True))
-    return Sample(left, right[0] if truth else None, warped, hole, float(fps))
+    return Sample(left, right[0] if truth else None, warped, hole, float(fps), original=original)
 
 
 def _resize_all(size: tuple[int, int], *views: Tensor) -> tuple[Tensor, ...]:

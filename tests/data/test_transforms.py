@@ -54,7 +54,7 @@ def test_all_views_show_the_same_part(seed):
     video = coordinates()
     reader = FakeReader(video, video, torch.zeros(40, 1, 100, 140))
     sample = Augmentation()(reader, Bucket(5, 32, 32), np.random.default_rng(seed))
-    assert sample.left.shape == (5, 3, 32, 32)
+    assert sample.left.shape == (5, 3, 32, 32) and sample.original is None
     assert torch.equal(sample.left, sample.right)
     assert torch.equal(sample.left, sample.warped)  # no disparity, so nothing moves
     assert not sample.hole.any()
@@ -155,6 +155,10 @@ def test_evaluation_takes_the_middle_square_of_the_first_frames():
     sample = EvalClip(frames=4, fps=10.0, size=100)(reader)
     assert torch.equal(sample.left, video[[0, 3, 6, 9], :, :, 20:120])
     assert sample.fps == 10
+    assert sample.original is not None
+    assert torch.equal(sample.original.left, video[[0, 3, 6, 9]])
+    assert sample.original.disparity.shape == (4, 1, 100, 140)
+    assert sample.original.region == (0, 20, 100, 100)
     own = EvalClip(frames=4, fps=None, size=50)(reader)
     assert own.fps == 30
     assert torch.equal(own.left[:, 2, 0, 0], torch.tensor([0, 5, 10, 15]))

@@ -238,5 +238,5 @@ def test_the_matrix_goes_from_the_left_eye_to_the_right_one(zeroscope):
 def test_mistakes_are_named(zeroscope):
     with pytest.raises(UserError, match="method svg: num_views must be at least 2, got 1"):
         SVG(num_views=1)
-    with pytest.raises(UserError, match="method svg: can't load .*/scheduler: give a folder of Zeroscope's"):
+    with pytest.raises(UserError, match=r"method svg: can't load .*/scheduler: give a folder of Zeroscope's"):
         SVG(str(zeroscope / "unet"), str(zeroscope)).prepare(None, CPU)
