@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from m2svid.errors import UserError
+from m2svid.training.backbone import SmallRandom
 from m2svid.training.cli import TrainerCLI
 from tests.tiny_run import CONFIGS
 
@@ -74,8 +75,12 @@ def test_e2e_is_the_paper(parse):
     assert model["optimizer"]["init_args"]["lr"] == 2e-6
     assert (trainer["max_steps"], trainer["accumulate_grad_batches"]) == (300_000, 2)
     assert trainer["gradient_clip_val"] == 1.0
-    assert model["conditioning"] == ["left", "warped", "mask"]
-    assert model["attention"]["init_args"]["max_train_tokens_per_frame"] == 512
+    assert (
+        model["conditioning"] is model["attention"] is None
+    )  # as the weights say; Stable Video Diffusion's don't
+    start = SmallRandom().build()
+    assert start.conditioning.inputs == ("left", "warped", "mask")
+    assert start.attention.max_train_tokens_per_frame == 512
     weights = model["recipe"]["init_args"]
     assert (weights["latent"], weights["l1"], weights["lpips"]) == (1, 1, 1)
     assert weights["noise"] == {"mean": -3, "std": 0.5}

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from m2svid.attention import AttentionStrategy, Disoccluded
-from m2svid.described import Described, Description, create
+from m2svid.described import create
 from m2svid.errors import UserError
+from m2svid.model.card import ModelCard
 from m2svid.model.conditioning import Conditioning, widen_conv_in
 from m2svid.model.image_encoder import NoImageEncoder
 from m2svid.model.m2svid import M2SVid
@@ -28,7 +29,13 @@ GROUPS = 32  # of every group norm in diffusers' blocks
 
 
 class Backbone(ABC):
-    """Makes the model that training starts from."""
+    """Makes the model that training starts from.
+
+    Attributes:
+        card: of the weights that `build` has opened; None where they have none, as Stable Video Diffusion's.
+    """
+
+    card: ModelCard | None = None
 
     @abstractmethod
     def build(
@@ -84,11 +91,9 @@ class StableVideoDiffusion(Backbone):
                 f"backbone.path={self.path} is a {opened.format} without VAE or image encoder: make a whole "
                 "model of it with `weights import`, and name its folder"
             )
+        self.card = opened.card
         if opened.card is None:
             conditioning, attention = conditioning or Conditioning(), attention or Disoccluded()
-        else:
-            _say_overruled("conditioning", conditioning, opened.card.conditioning, self.path)
-            _say_overruled("attention", attention, opened.card.attention, self.path)
         card = decide(opened, attention, conditioning)
         conditioning = conditioning or create(card.conditioning, Conditioning)
 
@@ -127,11 +132,6 @@ class StableVideoDiffusion(Backbone):
             card.usage,
             {"path": str(local.resolve()) if local.exists() else self.path, "variant": self.variant},
         )
-
-
-def _say_overruled(option: str, given: Described | None, recorded: Description | None, path: str) -> None:
-    if given is not None and recorded is not None and given.describe() != recorded:
-        log.warning("model.%s %s overrules that of %s: %s", option, given.describe(), path, recorded)
 
 
 class SmallRandom(Backbone):

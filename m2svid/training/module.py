@@ -96,6 +96,7 @@ class M2SVidModule(LightningModule):
         self._losses: list[tuple[tuple[str, ...], Loss]] = []  # since the last optimizer step
         self.register_state_dict_post_hook(_keep)
         self.register_load_state_dict_post_hook(_ignore_others)
+        self._made_as = backbone.card  # the weights' card
         if init_unet is not None:
             self._init_unet(init_unet)
 
@@ -120,6 +121,8 @@ class M2SVidModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_fit_start(self) -> None:
+        # also refuses now, not at the first checkpoint, what a card can't name
+        self._say_overruled(self._card())
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in self.parameters() if not p.requires_grad)
         log.info("training %.1f M parameters (the U-Net); %.1f M are frozen", trained / 1e6, frozen / 1e6)
@@ -194,9 +197,12 @@ class M2SVidModule(LightningModule):
         release(self.model.unet)
 
     def on_validation_epoch_start(self) -> None:
+        if self.trainer.state.fn == "validate":
+            self._say_overruled(self._card(), ("conditioning", "attention", "usage"))
         self.evaluation.start(self._dataset_names(self.trainer.val_dataloaders), self.device)
 
     def on_test_epoch_start(self) -> None:
+        self._say_overruled(self._card(), ("conditioning", "attention", "usage"))
         self.evaluation.start(self._dataset_names(self.trainer.test_dataloaders), self.device)
 
     @staticmethod
@@ -235,6 +241,9 @@ class M2SVidModule(LightningModule):
         """
         return self.global_step or self._loaded_step
 
+    def on_predict_epoch_start(self) -> None:
+        self._say_overruled(self._card(), ("conditioning", "attention", "usage"))
+
     def predict_step(self, batch: StereoBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         return self.predict(batch)
 
@@ -249,8 +258,17 @@ class M2SVidModule(LightningModule):
         usage = replace(card.usage, sampler=self.recipe.sampler, noise_aug=self.noise_aug)
         return replace(card, usage=usage)
 
+    def _say_overruled(self, card: ModelCard, names: Sequence[str] = ("conditioning", "attention")) -> None:
+        """Log what the configuration changes of a model whose weights say how they were made."""
+        for name in names:
+            made, now = getattr(self._made_as, name, None), getattr(card, name)
+            if made is not None and made != now:
+                log.warning("%s: the weights were made with %s, the configuration says %s", name, made, now)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._loaded_step = checkpoint["global_step"]
+        if CARD in checkpoint:
+            self._made_as = ModelCard.from_json(checkpoint[CARD], "the checkpoint")
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load the trained parameters.

@@ -22,7 +22,7 @@ from m2svid.files import whole
 from m2svid.model.card import ModelCard
 from m2svid.model.sampler import Sampler
 from m2svid.weights.fetch import read_component, read_json
-from m2svid.weights.parts import COMPONENTS, Component, Opened, Part, Parts, check_part, tensor_shapes
+from m2svid.weights.parts import COMPONENTS, Component, Opened, Part, Parts, check_part
 
 LIBRARIES: dict[Component, tuple[str, str]] = {
     "unet": ("diffusers", "UNetSpatioTemporalConditionModel"),
@@ -69,7 +69,8 @@ def _read_part(folder: Path, component: Component, variant: str | None) -> Part:
     name = config.get("_class_name", expected)
     if "class_path" not in config and name != expected and not (component == "unet" and name in SAME):
         raise UserError(f"{folder / 'config.json'} is of class {name}, but must be of {expected}")
-    part = Part(config, read_component(folder, variant) if tensor_shapes(component, config) else {})
+    without = "class_path" in config and not any(folder.glob("*.safetensors*"))
+    part = Part(config, {} if without else read_component(folder, variant))
     check_part(str(folder), component, part)
     return part
 
@@ -88,11 +89,14 @@ def new_path(path: Path) -> AbstractContextManager[Path]:
 def write_folder(folder: Path, parts: Parts, card: ModelCard) -> None:
     """Write a whole model; the folder appears when it is complete. Tensors keep their dtype.
 
+    Args:
+        folder: where.
+        parts: all three networks, whose states fit their configurations.
+        card: of the model; the networks' configurations go to their `config.json`.
+
     Raises:
-        UserError: the folder exists, or a state does not fit its configuration.
+        UserError: the folder exists, or can't be written.
     """
-    for component, part in parts.items():
-        check_part(component, component, part)
     classes = {component: _library(component, part) for component, part in parts.items()}
     index = {
         "_class_name": "M2SVid",
