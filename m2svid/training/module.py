@@ -109,6 +109,7 @@ class M2SVidModule(LightningModule):
         except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError) as error:
             raise UserError(f"model.init_unet: {path} is no checkpoint that `fit` has written") from error
         self.load_state_dict(state)
+        self._read_card(checkpoint, path)
         log.info("U-Net weights from %s (step %s)", path, checkpoint.get("global_step"))
 
     # ------------------------------------------------------------------ training
@@ -267,8 +268,11 @@ class M2SVidModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._loaded_step = checkpoint["global_step"]
+        self._read_card(checkpoint, "the checkpoint")
+
+    def _read_card(self, checkpoint: dict[str, Any], source: str) -> None:
         if CARD in checkpoint:
-            self._made_as = ModelCard.from_json(checkpoint[CARD], "the checkpoint")
+            self._made_as = ModelCard.from_json(checkpoint[CARD], source)
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load the trained parameters.

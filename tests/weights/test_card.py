@@ -273,3 +273,16 @@ def test_weights_are_not_needed_to_count_memory(folder):
     }
     assert not any(tensor.is_meta for tensor in model.parameters())
     assert replace(empty.card(), backbone=None) == replace(model.card(), backbone=None)
+
+
+@pytest.mark.parametrize("how", ["init_unet", "ckpt_path"])
+def test_a_checkpoint_evaluated_in_another_way_is_said(tmp_path, caplog, how):
+    path = checkpoint(make_module(attention=Full()), tmp_path / "last.ckpt")
+    if how == "init_unet":
+        module = make_module(init_unet=str(path))
+    else:
+        module = make_module()
+        module.on_load_checkpoint(torch.load(path))
+    module.on_predict_epoch_start()
+    (line,) = [message for message in caplog.messages if "configuration says" in message]
+    assert line.startswith("attention: ") and "Full" in line and "Disoccluded" in line
