@@ -23,55 +23,24 @@ if TYPE_CHECKING:
     from m2svid.warping.splat import warp
     from m2svid.weights.load import load, save
 
-_HOME = {
-    "AttentionStrategy": "m2svid.attention",
-    "Clip": "m2svid.data.shards",
-    "Conditioning": "m2svid.model.conditioning",
-    "Disoccluded": "m2svid.attention",
-    "EndToEnd": "m2svid.recipes",
-    "Factorized": "m2svid.attention",
-    "Full": "m2svid.attention",
-    "LatentOnly": "m2svid.recipes",
-    "M2SVid": "m2svid.model.m2svid",
-    "M2SVidModule": "m2svid.training.module",
-    "Recipe": "m2svid.recipes",
-    "ReplaceFrames": "m2svid.recipes",
-    "Sampler": "m2svid.model.sampler",
-    "ShardWriter": "m2svid.data.shards",
-    "StandardDiffusion": "m2svid.recipes",
-    "StereoBatch": "m2svid.batch",
-    "StereoDataModule": "m2svid.data.datamodule",
-    "StereoMetrics": "m2svid.metrics.stereo",
-    "UserError": "m2svid.errors",
-    "load": "m2svid.weights.load",
-    "save": "m2svid.weights.load",
-    "warp": "m2svid.warping.splat",
+_NAMES = {
+    "m2svid.attention": ("AttentionStrategy", "Disoccluded", "Factorized", "Full"),
+    "m2svid.batch": ("StereoBatch",),
+    "m2svid.data.datamodule": ("StereoDataModule",),
+    "m2svid.data.shards": ("Clip", "ShardWriter"),
+    "m2svid.errors": ("UserError",),
+    "m2svid.metrics.stereo": ("StereoMetrics",),
+    "m2svid.model.conditioning": ("Conditioning",),
+    "m2svid.model.m2svid": ("M2SVid",),
+    "m2svid.model.sampler": ("Sampler",),
+    "m2svid.recipes": ("EndToEnd", "LatentOnly", "Recipe", "ReplaceFrames", "StandardDiffusion"),
+    "m2svid.training.module": ("M2SVidModule",),
+    "m2svid.warping.splat": ("warp",),
+    "m2svid.weights.load": ("load", "save"),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "AttentionStrategy",
-    "Clip",
-    "Conditioning",
-    "Disoccluded",
-    "EndToEnd",
-    "Factorized",
-    "Full",
-    "LatentOnly",
-    "M2SVid",
-    "M2SVidModule",
-    "Recipe",
-    "ReplaceFrames",
-    "Sampler",
-    "ShardWriter",
-    "StandardDiffusion",
-    "StereoBatch",
-    "StereoDataModule",
-    "StereoMetrics",
-    "UserError",
-    "load",
-    "save",
-    "warp",
-]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

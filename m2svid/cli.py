@@ -91,18 +91,28 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger(name).setLevel(logging.INFO)
     try:
         run(words)
-    except UserError as error:
-        Console(stderr=True).print(
-            f"m2svid: {sentence(error)}", markup=False, highlight=False, soft_wrap=True
-        )
-        sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("m2svid: interrupted")
         sys.exit(130)  # as shells have it
+    except Exception as error:
+        mistake = user_error(error)
+        if mistake is None:
+            raise
+        Console(stderr=True).print(
+            f"m2svid: {sentence(mistake)}", markup=False, highlight=False, soft_wrap=True
+        )
+        sys.exit(2)
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The user's mistake that an error stems from; jsonargparse wraps those of constructors in its own."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
 
 
 def sentence(error: UserError) -> str:
-    """What the error says, without the traceback that torch puts around errors of loader processes."""
+    """The error's sentence, without the traceback that torch puts around errors of loader processes."""
     text = str(error).strip()
     return text.rpartition(f"{type(error).__name__}: ")[2] if text.startswith("Caught ") else text
 

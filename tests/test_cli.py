@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 import sys
 import tarfile
 from functools import partial
@@ -17,8 +18,9 @@ from jsonargparse import capture_parser
 from data_prep import driver
 from data_prep.dataset import Dataset
 from m2svid import cli
+from m2svid.errors import UserError
 from m2svid.training.cli import TrainerCLI
-from tests.tiny_run import LAST, QUICKSTART, ROOT, RUN, finish, start
+from tests.tiny_run import CONFIGS, LAST, QUICKSTART, ROOT, RUN, finish, start
 
 VERBS = [*cli.TRAINER_VERBS, *cli.VERBS]
 GROUPS = {name: verbs for name, verbs in cli.VERBS.items() if isinstance(verbs, dict)}
@@ -66,6 +68,18 @@ def test_overview_of_a_group(group, capsys):
     assert listed([group], capsys) == listed([group, "--help"], capsys) == list(GROUPS[group])
 
 
+def test_an_error_that_only_follows_a_users_mistake_keeps_its_traceback(monkeypatch):
+    def fail(words):
+        try:
+            raise UserError("mended")
+        except UserError:
+            raise RuntimeError("a bug in the handler") from None
+
+    monkeypatch.setattr(cli, "run", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["fit"])
+
+
 @pytest.mark.parametrize("path", FUNCTIONS, ids=" ".join)
 def test_every_option_of_a_verb_is_explained(path):
     parser = capture_parser(cli.call, FUNCTIONS[path], [], "")
@@ -102,6 +116,23 @@ def test_short_options_switches_and_results_as_json(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        (["--model.recipe.init_args.l1", "-1"], "l1"),
+        (["--model.attention.init_args.max_train_tokens_per_frame", "0"], "max_train_tokens_per_frame"),
+        (["--model.backbone.init_args.layers", "0"], "layers=0 must be at least 1"),
+        (["--data.augmentation.scale", "[0.5, 2]"], "augmentation option scale must be 0 < low <= high <= 1"),
+        (["--data.eval_clip.frames", "0"], "evaluation option frames must be at least 1, got 0"),
+        (["--data.buckets", "[{frames: 0, height: 64, width: 64}]"], "frames"),
+        (["--data.train", "[{name: a, shards: b, weight: 0}]"], "dataset a: weight must be positive, got 0"),
+        (["--ckpt_path", "no.ckpt"], "--ckpt_path no.ckpt is not there"),
+        (["--run", "runs/mine"], "--run runs/mine must be the name of a folder in runs, without a path"),
+        (
+            ["--model.lr_scheduler.init_args.total_steps", "7"],
+            "ends after total_steps=7, trainer.max_steps=8",
+        ),
+        (
+            ["--global_batch", "4"],
+            "--global_batch 4 sets trainer.accumulate_grad_batches: leave one of the two",
+        ),
         (["--model.noise_aug", "-1"], "model.noise_aug is a noise level and can't be negative, got -1.0"),
         (["--data.num_workers", "-1"], "data option num_workers must be at least 0, got -1"),
         (["--model.metrics", "[psnr, lpips]", "--model.vgg_weights", "no.pth"], "no.pth is not there"),
@@ -116,7 +147,7 @@ def test_a_mistake_in_a_run_ends_in_one_sentence(options, sentence, tmp_path, mo
 
 def test_a_checkpoint_of_another_model_is_refused_with_the_lists(fitted, monkeypatch, capsys):
     monkeypatch.chdir(fitted.folder)
-    other = ("--model.conditioning", "[warped, mask]", "--ckpt_path", str(LAST))
+    other = ("--model.conditioning", "[warped, mask]", "--ckpt_path", str(LAST), "--run", "other")
     sentence = refused(["validate", *QUICKSTART, *other, "--trainer.logger", "false"], capsys)
     assert "missing" not in sentence and "unexpected" not in sentence
     # 48 latent channels twice beside mask and noise, or three times
@@ -151,9 +182,14 @@ def test_the_readme_has_the_two_commands():
 
 
 @pytest.mark.parametrize("words", MODULES, ids=" ".join)
-def test_every_command_of_the_readme_is_understood(words, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
+def test_every_command_of_the_readme_is_understood(words, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(CONFIGS)
     module, *args = words[words.index("-m") + 1 :]
+    if "--run" in args:  # as if it had been trained
+        run = tmp_path / "runs" / args[args.index("--run") + 1]
+        run.mkdir(parents=True)
+        shutil.copy(CONFIGS / "e2e.yaml", run / "config.yaml")
     if module.startswith("data_prep."):
         command = importlib.import_module(module)
         kinds = [kind for kind in Dataset.__subclasses__() if kind.__module__ == module]

@@ -1,6 +1,7 @@
 """Every YAML in configs/ is understood and changes what it names, nothing else; mistakes are refused."""
 
-from itertools import pairwise
+import re
+from itertools import pairwise, product
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ import yaml
 from m2svid.errors import UserError
 from m2svid.training.backbone import SmallRandom
 from m2svid.training.cli import TrainerCLI
+from m2svid.training.runs import RUNS, Run
 from tests.tiny_run import CONFIGS
 
 BASES = ("e2e.yaml", "quickstart.yaml")
@@ -73,14 +75,15 @@ def test_e2e_is_the_paper(parse):
     config = parse()
     trainer, model, data = config["trainer"], config["model"], config["data"]
     assert model["optimizer"]["init_args"]["lr"] == 2e-6
-    assert (trainer["max_steps"], trainer["accumulate_grad_batches"]) == (300_000, 2)
+    assert (trainer["max_steps"], config["global_batch"]) == (300_000, 16)
     assert trainer["gradient_clip_val"] == 1.0
-    assert (
-        model["conditioning"] is model["attention"] is None
-    )  # as the weights say; Stable Video Diffusion's don't
+    assert model["conditioning"] is None and model["attention"] is None  # as Stable Video Diffusion's weights
     start = SmallRandom().build()
     assert start.conditioning.inputs == ("left", "warped", "mask")
     assert start.attention.max_train_tokens_per_frame == 512
+    assert model["noise_aug"] == 0.02
+    assert model["metrics"] == ["psnr", "ms_ssim", "lpips"]
+    assert model["recipe"]["class_path"] == "m2svid.recipes.EndToEnd"
     weights = model["recipe"]["init_args"]
     assert (weights["latent"], weights["l1"], weights["lpips"]) == (1, 1, 1)
     assert weights["noise"] == {"mean": -3, "std": 0.5}
@@ -97,6 +100,75 @@ def test_the_tables_rows_differ_in_what_the_paper_says(parse):
     configs = [parse("--config", str(CONFIGS / "experiment" / f"table4_{row}.yaml")) for row in rows]
     steps = [changes(a, b) for a, b in pairwise(configs)]
     assert steps == [{"model.recipe"}, {"model.conditioning"}, {"model.attention"}]
+
+
+# Table 5 and Appendix E: class of the recipe, its weights or sampler.
+MANY_STEPS = {"sampler.num_steps": 25, "sampler.start": "noise"}
+ROWS = {
+    "experiment/table5_a": ("StandardDiffusion", MANY_STEPS),
+    "experiment/table5_b": ("StandardDiffusion", MANY_STEPS | {"sampler.num_steps": 1}),
+    "experiment/table5_c": ("LatentOnly", {}),
+    "experiment/table5_d": ("EndToEnd", {"latent": 1, "l1": 1, "lpips": 1}),
+    "recipe/diffusion": ("StandardDiffusion", MANY_STEPS),
+    "recipe/latent": ("LatentOnly", {}),
+    "recipe/long_videos": ("EndToEnd", {"latent": 1, "l1": 1, "lpips": 1}),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_an_overlay_is_what_the_paper_says(row, parse):
+    config = parse("--config", str(CONFIGS / f"{row}.yaml"))
+    model, (recipe, options) = config["model"], ROWS[row]
+    assert model["recipe"]["class_path"] == f"m2svid.recipes.{recipe}"
+    given = flat(model["recipe"]["init_args"])
+    assert given == given | options
+    if row.startswith("experiment"):
+        assert model["attention"]["class_path"] == "m2svid.attention.Factorized"
+    else:
+        assert model["attention"] is None  # Disoccluded, as in e2e.yaml
+    replaced = model["recipe"]["init_args"]["replace_frames"]
+    if row == "recipe/long_videos":
+        assert replaced["init_args"]["probability"] == 0.5
+        assert config["trainer"]["max_steps"] == 20_000
+    else:
+        assert replaced is None
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_keeps_the_quickstart_quick(name, parse):
+    """No weights to fetch, sizes and data of the base, a schedule that ends with the run."""
+    config = parse("--config", str(CONFIGS / name), base="quickstart.yaml")
+    assert config["model"]["recipe"]["init_args"].get("lpips", 0) == 0
+    assert config["model"]["backbone"]["class_path"].endswith("SmallRandom")
+    assert config["model"]["lr_scheduler"]["init_args"]["total_steps"] is None
+    assert [bucket["height"] for bucket in config["data"]["buckets"]] == [64, 48]
+    assert config["data"]["eval_clip"]["size"] == 96
+    made = all(spec["name"] == "procedural" for spec in config["data"]["train"])
+    assert (config["data"]["procedural"] is not None) == made
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("data/")])
+def test_data_of_ones_own_keep_the_papers_sizes(name, parse):
+    before, after = parse(), parse("--config", str(CONFIGS / name))
+    for option in ("buckets", "eval_clip", "augmentation"):
+        assert before["data"][option] == after["data"][option]
+
+
+def test_overlays_combined_in_any_way_land_in_folders_of_their_own():
+    kinds = [
+        sorted((CONFIGS / kind).glob("*.yaml")) for kind in ("recipe", "attention", "experiment", "data")
+    ]
+    bases = [CONFIGS / name for name in BASES]
+    combined = list(product(bases, *([None, *files] for files in kinds)))
+    folders = {Run(None, [str(file) for file in files if file]).folder for files in combined}
+    assert len(folders) == len(combined) > 1000
+    assert {folder.parent for folder in folders} == {RUNS}
+    assert Run(None, ["configs/e2e.yaml", "configs/recipe/latent.yaml"]).folder == RUNS / "e2e+latent"
+
+
+def test_no_folder_is_repeated_in_a_configuration():
+    for path in [CONFIGS / name for name in (*BASES, *OVERLAYS)]:
+        assert not {"dirpath", "save_dir", "default_root_dir"} & set(re.findall(r"\w+", path.read_text()))
 
 
 MISTAKES = {

@@ -10,7 +10,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from m2svid.cli import main
 from m2svid.data.codec import VideoDecoder
+from m2svid.training.cli import TrainerCLI
 from tests.tiny_run import LAST, QUICKSTART, RUN, STEPS, finish, start
 
 CLIPS = 3  # of the validation set in tiny.yaml: an odd number
@@ -116,24 +118,27 @@ def test_a_killed_run_continues_to_the_same_weights(fitted, tmp_path):
     assert process.returncode == -signal.SIGKILL
     reached = load(tmp_path / LAST)["global_step"]
     assert 0 < reached < STEPS
-    for path in (tmp_path / RUN).glob("events*"):
-        path.unlink()
+    for pattern in ("events*", f"val_step{reached}_*"):  # the checkpoint is written before the validation
+        for path in (tmp_path / RUN).glob(pattern):
+            path.unlink()
 
-    finish(start("fit", *QUICKSTART, "--ckpt_path", "last", cwd=tmp_path))
+    finish(start("fit", "--run", RUN.name, "--ckpt_path", "last", cwd=tmp_path))
     steps = [event.step for event in events(tmp_path / RUN).Scalars("train/loss")]
     assert min(steps) >= reached - 1  # the first is that of batch `reached` of 0, 1, 2...
     ours, uninterrupted = load(tmp_path / LAST), load(fitted.folder / LAST)
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_identical(ours[part], uninterrupted[part], part)
-    last = f"val_step{STEPS}_procedural.csv"
-    assert rows(tmp_path / RUN / last) == rows(fitted.folder / RUN / last)
+    for step in range(reached, STEPS + 1, 2):
+        name = f"val_step{step}_procedural.csv"
+        assert rows(tmp_path / RUN / name) == rows(fitted.folder / RUN / name)
 
 
 def validate(fitted, name, *options):
     """Per-video values and means of the fitted weights; the run's own folder stays as it is."""
-    log = ("--trainer.logger.init_args.save_dir", name)
-    finish(start("validate", *QUICKSTART, "--ckpt_path", str(LAST), *log, *options, cwd=fitted.folder))
-    folder = fitted.folder / name / "quickstart"
+    finish(
+        start("validate", *QUICKSTART, "--run", name, "--ckpt_path", str(LAST), *options, cwd=fitted.folder)
+    )
+    folder = fitted.folder / "runs" / name
     shown = events(folder)
     means = {tag: shown.Scalars(tag)[-1].value for tag in shown.Tags()["scalars"] if tag.startswith("val/")}
     return [
@@ -154,20 +159,37 @@ def test_two_processes_validate_as_one(fitted):
             assert two[key] == pytest.approx(one[key], abs=1e-6)
 
 
-def test_predict_writes_right_views(fitted):
-    overlay = fitted.folder / "predict.yaml"
-    overlay.write_text("""
-trainer: {callbacks: [{class_path: m2svid.training.callbacks.PredictionWriter, init_args: {folder: right}}]}
-data: {predict: [{name: val, shards: runs/quickstart/data/val/*.tar}]}
-""")
-    log = ("--trainer.logger.init_args.save_dir", "predict")
-    options = ("--config", str(overlay), "--ckpt_path", str(LAST), *log)
-    finish(start("predict", *QUICKSTART, *options, cwd=fitted.folder))
-    videos = sorted((fitted.folder / "right" / "val").iterdir())
-    assert [path.name for path in videos] == [f"val-0-{index:05d}.right.mp4" for index in range(CLIPS)]
+SHARDS = "runs/quickstart/data/val/*.tar"
+
+
+@pytest.mark.parametrize(("verb", "stage"), [("validate", "val"), ("test", "test")])
+def test_a_run_is_measured_by_its_name(fitted, verb, stage, monkeypatch):
+    """With its configuration, which stays as it is, and its last checkpoint."""
+    monkeypatch.chdir(fitted.folder)
+    before, expected = (RUN / "config.yaml").read_bytes(), rows(RUN / f"val_step{STEPS}_procedural.csv")
+    measured = RUN / f"{stage}_step{STEPS}_procedural.csv"
+    measured.unlink(missing_ok=True)
+    main([verb, "--run", RUN.name, f"--data.{stage}", f"[{{name: procedural, shards: {SHARDS}}}]"])
+    for key, values in rows(measured).items():
+        assert values == pytest.approx(expected.pop(key), abs=1e-4)
+    assert not expected
+    assert (RUN / "config.yaml").read_bytes() == before
+
+
+def test_predict_writes_what_it_predicts(fitted, monkeypatch):
+    monkeypatch.chdir(fitted.folder)
+    made = []
+    monkeypatch.setattr(TrainerCLI, "after_predict", lambda cli: made.append(cli.trainer), raising=False)
+    main(["predict", "--run", RUN.name, "--data.predict", f"[{{name: val, shards: {SHARDS}}}]"])
+    videos = sorted((RUN / "predictions" / "val").iterdir())
+    names = [f"val-0-{index:05d}.{view}.mp4" for index in range(CLIPS) for view in ("right", "sbs")]
+    assert [path.name for path in videos] == names
     for path in videos:
-        video = VideoDecoder(path.read_bytes(), 48)
-        assert len(video) == 4 and tuple(video[[0, 3]].shape) == (2, 3, 48, 48)
+        width = 48 if ".right" in path.name else 96
+        video = VideoDecoder(path.read_bytes(), width)
+        assert len(video) == 4 and tuple(video[[0, 3]].shape) == (2, 3, 48, width)
+    (trainer,) = made
+    assert not any(trainer.predict_loop.predictions)  # none is kept in memory
 
 
 def test_bf16_mixed_trains(fitted, tmp_path):

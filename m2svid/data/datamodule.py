@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
-from types import FrameType
 from typing import Any, Literal
 
 from lightning import LightningDataModule
@@ -128,7 +129,7 @@ class StereoDataModule(LightningDataModule):
         self._loading = {
             "num_workers": num_workers,
             "prefetch_factor": prefetch if num_workers else None,
-            "worker_init_fn": _outlive_stop_signals,
+            "worker_init_fn": _heed_the_trainer_only,
         }
 
     def prepare_data(self) -> None:
@@ -183,14 +184,19 @@ class StereoDataModule(LightningDataModule):
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
 
 
-def _outlive_stop_signals(worker: int) -> None:
-    """Keep a loader process at work while its run, which gets the same signal, ends the step and saves."""
+def _heed_the_trainer_only(worker: int) -> None:
+    """Keep a loader process at work while its trainer, which gets the same signal, ends the step and saves.
 
-    def ignore_once(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, signal.SIG_DFL)
+    Ctrl-C and Slurm send signals to every process of a run. The trainer itself ends its loaders by SIGTERM.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, ignore_once)
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _check_names(option: str, specs: Sequence[DatasetSpec]) -> None:

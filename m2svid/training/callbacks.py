@@ -1,25 +1,20 @@
-"""What a run shows: speed and memory, pictures, and predictions written to files."""
+"""What a run shows: speed, memory, losses and pictures."""
 
 from __future__ import annotations
 
 import resource
 import sys
 import time
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import distributed
 from torch.utils.tensorboard import SummaryWriter
 
 from m2svid.batch import StereoBatch
-from m2svid.data.codec import encode_video
-from m2svid.files import whole
 from m2svid.sheets.draw import encode_gif, error_map, film_strip, strip
 from m2svid.training.module import M2SVidModule
 from m2svid.training.sharding import gathered
@@ -226,33 +221,3 @@ class Pictures(Callback):
 
 def _writers(trainer: Trainer) -> list[SummaryWriter]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-
-
-class PredictionWriter(BasePredictionWriter):
-    """Writes each predicted right view as `{folder}/{dataset}/{key}.right.mp4`.
-
-    Args:
-        folder: where the videos go.
-        crf: H.264 quality, 0 (lossless) to 51.
-    """
-
-    def __init__(self, folder: str, crf: int = 12) -> None:
-        super().__init__("batch")
-        self.folder = Path(folder)
-        self.crf = crf
-
-    def write_on_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        prediction: torch.Tensor,
-        batch_indices: Any,
-        batch: StereoBatch,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        frames = prediction.float().clamp(0, 1).mul(255).round().byte().cpu()
-        for video, key, fps in zip(frames, batch.keys, batch.fps.tolist(), strict=True):
-            film = encode_video(video, Fraction(fps).limit_denominator(1001), self.crf)
-            with whole(self.folder / f"{key}.right.mp4") as temporary:
-                temporary.write_bytes(film)

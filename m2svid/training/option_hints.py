@@ -1,4 +1,4 @@
-"""What the command line takes in the place of what it has just refused."""
+"""Suggest valid options after a rejected one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CLASS = r"Subtypes: \[(?:list\[)?(?:<class ')?(m2svid[\w.]+)"
 
 
 def allowed(message: str, groups: dict[str, Callable[..., Any]], linked: tuple[str, ...] = ()) -> str:
-    """A line with the options or classes that may be given; empty where the message itself says it.
+    """List the options or classes that may be given, in one line; empty if the message itself says it.
 
     Args:
         message: jsonargparse's.
-        groups: what the options of a group (`--group.option`) are the parameters of.
+        groups: group of options (`--group.option`) -> the class or function that they are the parameters of.
         linked: parameters that the command line sets itself.
     """
     for pattern in _OPTION_OF_CLASS:
@@ -35,7 +35,7 @@ def allowed(message: str, groups: dict[str, Callable[..., Any]], linked: tuple[s
     if found and (name := found[found.lastindex]) in groups:
         return f"{name} takes: {_parameters(groups[name], linked)}"
     if re.search(_OPTION, message):
-        return f"there are: seed_everything, ckpt_path, and the groups {', '.join(groups)}"
+        return f"there are: run, global_batch, seed_everything, ckpt_path, and the groups {', '.join(groups)}"
     if found := re.findall(_CLASS, message):
         return f"there are: {', '.join(_concrete(_find(found[-1])))}"
     return ""

@@ -4,7 +4,6 @@ import io
 import resource
 from types import SimpleNamespace
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -16,7 +15,7 @@ from torchvision.io import decode_png
 
 from m2svid.sheets.draw import error_map, strip
 from m2svid.training import callbacks
-from m2svid.training.callbacks import LossBreakdown, Pictures, PredictionWriter, Throughput
+from m2svid.training.callbacks import LossBreakdown, Pictures, Throughput
 from m2svid.video.anaglyph import anaglyph
 from tests.tiny_module import make_batch, make_module
 
@@ -251,19 +250,3 @@ def test_no_pictures_of_the_sanity_check(trainer, module, monkeypatch):
     trainer.sanity_checking = True
     monkeypatch.setattr(module, "predict", lambda batch: pytest.fail("predicted for nothing"))
     Pictures().on_validation_batch_end(trainer, module, None, make_batch(), 0)
-
-
-def test_predictions_are_written_with_their_frame_rates(tmp_path):
-    batch = make_batch(("street/a", "forest/b"))
-    smooth = torch.linspace(0, 1, 32).expand_as(batch.left).contiguous()
-    prediction = torch.stack([smooth[0], 1 - smooth[1]])
-    PredictionWriter(str(tmp_path)).write_on_batch_end(None, None, prediction, None, batch, 0, 0)
-    written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.*"))
-    assert [str(path) for path in written] == ["forest/b.right.mp4", "street/a.right.mp4"]
-    for path, video, rate in zip(reversed(written), prediction, (8, 30000 / 1001), strict=True):
-        with av.open(tmp_path / path) as file:
-            assert float(file.streams.video[0].average_rate) == pytest.approx(rate, rel=1e-4)
-            frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
-        read = torch.stack(frames).permute(0, 3, 1, 2) / 255
-        assert read.shape == video.shape
-        assert (read - video).abs().mean() < 0.02
