@@ -119,7 +119,7 @@ def test_prediction_needs_no_right_view(tmp_path):
     """What is given to the model is the same with and without; validation still refuses."""
     (path,) = write_shards(tmp_path, 1)
     (clip,) = read_shard(path)
-    (whole,) = data(path, num_workers=0).predict_dataloader()[0]
+    (whole,) = data(path, num_workers=0).test_dataloader()[0]
     with TarWriter(path, encoder=False) as tar:
         members = {name: content for name, content in clip.members.items() if name != "right.mp4"}
         tar.write({"__key__": clip.key, **members})
