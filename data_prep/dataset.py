@@ -55,10 +55,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from data_prep.steps.disparity import DisparityRange
 from data_prep.steps.video import Pair
 from m2svid.data.shards import Clip
 from m2svid.errors import UserError
+from m2svid.warping.matching import DisparityRange
 
 FORMAT = 1
 """Part of every hash: raised when the same settings give other shards than before."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser
@@ -251,7 +251,8 @@ def _parse(kind: type[Dataset], words: Sequence[str]) -> dict[str, Any]:
     parser = ArgumentParser(prog=f"python -m {kind.__module__}", description=description)
     described = {item.arg_name: item.description for item in docstring_parser.parse(kind.__doc__).params}
     name = kind.positional
-    parser.add_argument(name, nargs="+", type=Path, help=described[name])
+    (item,) = get_args(get_type_hints(kind)[name])  # list[Path] or list[str]
+    parser.add_argument(name, nargs="+", type=item, help=described[name])
     parser.add_class_arguments(kind, skip={name})
     parser.add_class_arguments(Options)
     return vars(parser.parse_args(spelled_out(words)))

@@ -156,7 +156,8 @@ class ForwardReader:
             if near is None or abs(near[0] - moment) > self.period / 2:
                 where = "the file ends before" if ahead is None else "the nearest frame is farther"
                 raise Rejected(
-                    "read", f"no frame within half a frame of {float(moment):.3f} s in {self.path}; {where}"
+                    "read",
+                    f"no frame: none within half a frame of {float(moment):.3f} s in {self.path}; {where}",
                 )
             yield near[1]
         self._ahead = ahead

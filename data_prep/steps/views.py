@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from data_prep.dataset import Facts, Rejected, Views
-from data_prep.steps.disparity import DisparityRange, dense
+from data_prep.steps.disparity import dense
 from data_prep.steps.search_range import find_disparities
 from data_prep.steps.shift import crop_even, shift_views
 from data_prep.steps.stereo_matcher import StereoMatcher
 from data_prep.steps.video import Pair
 from m2svid.data.shards import Clip
+from m2svid.warping.matching import DisparityRange
 
 MATCHING_SHARE = 0.2  # of the pixels; two views of one scene have 0.3 to 0.9, unrelated pictures below 0.1
 LEAST_PARALLAX = 1.0  # pixels between the farthest and the nearest points
