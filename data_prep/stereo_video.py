@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import ClassVar
 
 from data_prep.dataset import ClipSpec, Dataset, Facts, Source, Views
 from data_prep.driver import main
 from data_prep.steps.checks import Halves, check_pairs, find_halves
-from data_prep.steps.reading import ForwardReader, find_videos, video_source
-from data_prep.steps.video import Layout, resize_view, split_evenly
+from data_prep.steps.reading import ForwardReader, even_clips, find_videos, video_source
+from data_prep.steps.video import Layout, resize_view
 from data_prep.steps.views import positive_views
 from m2svid.errors import UserError
 
@@ -73,12 +72,7 @@ class StereoVideos(Dataset):
         if not source.facts:
             return []
         rate, frames = Fraction(source.facts["rate"]), source.facts["frames"]
-        edges = [0, *accumulate(split_evenly(frames, float(self.clip_seconds * rate)))]
-        times = [(edge - Fraction(1, 2)) / rate for edge in edges]  # between two frames
-        return [
-            ClipSpec(f"{source.name}-{index:04d}", begin, end)
-            for index, (begin, end) in enumerate(pairwise(times))
-        ]
+        return even_clips(source.name, frames, rate, self.clip_seconds)
 
     def opened(
         self, source: Source, survey: Facts, specs: Sequence[ClipSpec]

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
 
 import av
 
-from data_prep.dataset import Rejected, Source
+from data_prep.dataset import ClipSpec, Rejected, Source
+from data_prep.steps.video import split_evenly
 from m2svid.errors import UserError
 from m2svid.video.read import VIDEO_SUFFIXES, Frame, Video, is_cover
 
@@ -98,6 +99,13 @@ def video_source(name: str, path: Path) -> Source:
         return Source(name, path)
     known = {"frames": facts.frames, "rate": str(facts.rate)}
     return Source(name, path, known, float(facts.seconds), float(facts.rate), (facts.width, facts.height))
+
+
+def even_clips(name: str, frames: int, rate: Fraction, clip_seconds: float) -> list[ClipSpec]:
+    """Cut a whole video into clips of about one length, half a frame before the first frame of each."""
+    edges = [0, *accumulate(split_evenly(frames, float(clip_seconds * rate)))]
+    times = [(edge - Fraction(1, 2)) / rate for edge in edges]
+    return [ClipSpec(f"{name}-{index:04d}", begin, end) for index, (begin, end) in enumerate(pairwise(times))]
 
 
 class ForwardReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -29,6 +30,7 @@ def positive_views(
     fps: Fraction,
     notes: Facts,
     max_disparity: int | None = None,
+    points: tuple[float, float] | None = None,
 ) -> Views:
     """Make the size even and all disparities positive, as the paper does for Ego4D.
 
@@ -38,6 +40,8 @@ def positive_views(
         fps: exact frame rate.
         notes: how the pairs were made; what is done here is added.
         max_disparity: largest disparity to look for, pixels; None finds it in some of the pairs.
+        points: smallest and largest disparity of points that were matched well; None finds them by matching
+            some of the pairs densely, where mismatches may make the shift larger than it need be.
 
     Raises:
         Rejected: the views don't match, or show no parallax.
@@ -53,6 +57,8 @@ def positive_views(
         )
     if found.high - found.low < LEAST_PARALLAX:
         raise Rejected("parallax", f"no parallax: disparities differ by {found.high - found.low:.1f} px only")
+    if points is not None:
+        found = replace(found, low=points[0], high=points[1])
     search = found.shifted().search
     if max_disparity is not None:
         search = DisparityRange(min(search.low, 0), max_disparity)
