@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from m2svid.data.datamodule import StereoDataModule
     from m2svid.data.shards import Clip, ShardWriter
     from m2svid.errors import UserError
+    from m2svid.inference.refiner import Refiner
     from m2svid.metrics.stereo import StereoMetrics
     from m2svid.model.conditioning import Conditioning
     from m2svid.model.m2svid import M2SVid
@@ -29,6 +30,7 @@ _NAMES = {
     "m2svid.data.datamodule": ("StereoDataModule",),
     "m2svid.data.shards": ("Clip", "ShardWriter"),
     "m2svid.errors": ("UserError",),
+    "m2svid.inference.refiner": ("Refiner",),
     "m2svid.metrics.stereo": ("StereoMetrics",),
     "m2svid.model.conditioning": ("Conditioning",),
     "m2svid.model.m2svid": ("M2SVid",),

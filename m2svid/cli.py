@@ -44,9 +44,9 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "film": Verb("contact sheet of a converted film", "m2svid.sheets.film:sheet"),
     },
     "convert": Verb("turn films into stereo films", "m2svid.convert.verbs:convert"),
-    "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.stages.depth:depth"),
-    "warp": Verb("second stage: warped right view and holes", "m2svid.convert.stages.warp:warp"),
-    "refine": Verb("third stage: fill and repair the warped view", "m2svid.convert.stages.refine:refine"),
+    "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
+    "warp": Verb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
+    "refine": Verb("third stage: fill and repair the warped view", "m2svid.convert.verbs:refine"),
     "weights": {
         "import": Verb("published weights to a folder", "m2svid.weights.verbs:import_"),
         "export": Verb("a folder to the published layout", "m2svid.weights.verbs:export"),
@@ -59,7 +59,6 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "attention": Verb("disoccluded against factorized attention", "m2svid.bench.attention:run"),
         "weights": Verb("time and memory of import, forward and export", "m2svid.bench.weights:run"),
         "convert": Verb("frames/s of the stages of convert", "m2svid.bench.convert:run"),
-        "memory": Verb("what --vram chooses, by the estimate", "m2svid.bench.memory:run"),
         "seam": Verb("change at window borders over change inside", "m2svid.bench.seam:run"),
     },
 }

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from m2svid.errors import UserError
 
 
@@ -43,6 +45,12 @@ def whole(path: Path, note: str = "") -> Iterator[Path]:
         raise UserError(f"{path} can't be written: {reason}{note and f'; {note}'}") from error
     finally:
         _remove(temporary)
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an npz whole or not at all. Raises UserError where it can't be written."""
+    with whole(path, "what is done so far is kept") as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _flush(file: Path) -> None:

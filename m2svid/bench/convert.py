@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from m2svid.bench.process import measured
-from m2svid.convert.options import Options
-from m2svid.convert.setup import load_model, make_refiner
+from m2svid.convert.options import StereoOptions
+from m2svid.convert.setup import Models
 from m2svid.convert.verbs import convert
 from m2svid.depth.files import DepthFile
 from m2svid.depth.shot import to_disparity
@@ -108,10 +108,9 @@ def _refine(
     film: Path, depth: Path, disparity: float, model: dict[str, Any], device: str
 ) -> tuple[float, float]:
     """Seconds for one window, and GB on the device where that is a GPU."""
-    options = Options(depth=str(depth), max_disparity=float(disparity), **model)
+    options = StereoOptions(max_disparity=float(disparity), devices=device, **model)
     video = Video(film)
-    place = torch.device(device)
-    refiner = make_refiner(options, load_model(options, place), place, video)
+    (refiner,) = Models(options).inpainters(options)
     rgb = [frame.rgb() for frame in islice(video.frames(), options.window)]
     left = to_tensor(rgb)
     maps = to_disparity(DepthFile(depth, "inverse")(rgb, 0), *left.shape[-2:], disparity)

@@ -1,117 +1,208 @@
-"""A film becomes a stereo film.
+"""What is made of the windows of a film: depth, warped views, or the stereo film.
 
 Shapes: T frames of a window, V views that are made (1 or 2), H W pixels.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
-from m2svid.convert.options import Options
-from m2svid.convert.report import Reporter
-from m2svid.convert.runner import Job, Pictures, Target
-from m2svid.convert.stereo import StereoMaker
-from m2svid.convert.work_folder import file_stamp
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange
+from torch import Tensor
+
+from m2svid.convert.options import Options, StereoOptions
+from m2svid.convert.report import Event
+from m2svid.convert.stereo import RightView
 from m2svid.depth.base import DepthEstimator
-from m2svid.depth.shot import ShotDepth
+from m2svid.depth.shot import ShotDepth, to_disparity
 from m2svid.errors import UserError
-from m2svid.inference.background import Refiner
-from m2svid.inference.windows import Window
-from m2svid.video.layouts import LAYOUTS, picture_size, view_size
-from m2svid.video.pictures import Composer, Pixels, shift
-from m2svid.video.read import IMAGE_SUFFIXES, Frame, Video
-from m2svid.video.vr180 import HalfSphere
-from m2svid.video.write import CRF, PRESETS, Encoding, encoder_format
+from m2svid.inference.inpainter import Inpainter
+from m2svid.inference.memory import MemoryPlan
+from m2svid.inference.windows import WITHOUT_MODEL, Window
+from m2svid.video.colormap import colorize
+from m2svid.video.layouts import LAYOUTS, view_size
+from m2svid.video.pictures import Composer, Pixels, shift, to_pixels, to_tensor
+from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
+from m2svid.video.read import Frame, Video, VideoInfo
+from m2svid.video.sliding import Sliding
+from m2svid.video.write import Encoding
+from m2svid.warping.view import warp_view
+
+Pictures = Iterable[list[Plane]]
 
 
-class Conversion(Job):
-    """All stages in one pass.
+class Maker(ABC):
+    """Makes the results of one window after the other, on one device.
+
+    Attributes:
+        window: frames of a window.
+        overlap: frames that neighbouring windows of a shot share.
+        depth: of the film; None = it needs none.
+        memory: plan of its model; None = it has none.
+        settings: choices that change the results, beside the user's options.
+    """
+
+    window: int = WITHOUT_MODEL
+    overlap: int = 0
+    depth: DepthEstimator | None = None
+    memory: MemoryPlan | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {} if self.depth is None else dict(self.depth.settings)
+
+    @abstractmethod
+    def describe(self) -> list[Event]:
+        """What will be done."""
+
+    @abstractmethod
+    def make(
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
+    ) -> tuple[dict[str, Pictures], Pixels | None]:
+        """Make the pictures that a window emits.
+
+        Args:
+            window: says which frames.
+            frames: all of its frames.
+            depth: of its shot; None where `Maker.depth` is.
+            shared: (V, K, H, W, 3), the first K frames as the window before made them.
+
+        Returns:
+            Name of a result -> its pictures; and (V, T, H, W, 3), all that was made, for the next window.
+        """
+
+
+class DepthMaker(Maker):
+    """Depth as a gray video, and in colours to look at.
+
+    Args:
+        depth: of the film.
+        preview: puts the coloured pictures together; None = they are not made.
+    """
+
+    def __init__(self, depth: DepthEstimator, preview: Composer | None) -> None:
+        self.depth, self._preview = depth, preview
+
+    def describe(self) -> list[Event]:
+        return []
+
+    def make(
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
+    ) -> tuple[dict[str, Pictures], None]:
+        assert depth is not None  # given to `__init__`
+        maps = depth.get(window.start, window.stop, [frame.rgb() for frame in frames])
+        results: dict[str, Pictures] = {"depth": ([np.round(each * 65535).astype("<u2")] for each in maps)}
+        if self._preview is not None:
+            colored = colorize(torch.from_numpy(maps)[:, None], 0, 1, "turbo")
+            results["preview"] = self._preview.right(to_pixels(colored, 8))
+        return results, None
+
+
+class WarpMaker(Maker):
+    """The view warped to the right eye, and its holes.
+
+    Args:
+        info: of the film.
+        depth: of the film.
+        max_disparity: where the depth is 1, px.
+        pixel_format: of the warped view.
+    """
+
+    def __init__(
+        self, info: VideoInfo, depth: DepthEstimator, max_disparity: float, pixel_format: PixelFormat
+    ) -> None:
+        self.depth = depth
+        self._info, self._max_disparity, self._format = info, max_disparity, pixel_format
+
+    def describe(self) -> list[Event]:
+        return [_disparity(self._max_disparity)]
+
+    def make(
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
+    ) -> tuple[dict[str, Pictures], None]:
+        assert depth is not None  # given to `__init__`
+        rgb = [frame.rgb(self._info.pixel_format.bits) for frame in frames]
+        left = to_tensor(rgb)
+        maps = depth.get(window.start, window.stop, rgb)
+        warped, hole = warp_view(left, to_disparity(maps, *left.shape[-2:], self._max_disparity))
+        pixels = to_pixels(warped, 8 if rgb[0].dtype == np.uint8 else 16)
+        masks = hole[:, 0].numpy().astype(np.uint8) * 255
+        return {"warped": self._color(pixels), "hole": ([mask] for mask in masks)}, None
+
+    def _color(self, pixels: Pixels) -> Iterator[list[Plane]]:
+        color_range = ColorRange.JPEG if self._info.full_range else ColorRange.MPEG
+        for rgb in pixels:
+            yield rgb_to_planes(rgb, self._format, self._info.matrix, color_range)
+
+
+class StereoMaker(Maker):
+    """A stereo film, from warped views that the subclasses provide.
 
     Args:
         video: the film.
-        output: the stereo film; the layout `pair` makes two files of its name.
-        options: how.
-        refiner: repairs the warped views.
-        depth: of the film; None where the views come warped.
-        report: told what happens.
+        options: of the stereo film.
+        encoding: of its pictures; None = it is one picture.
+        composer: puts the views together.
+        inpainter: fills and repairs the warped views.
 
     Raises:
-        UserError: something does not fit, seen before the work begins.
+        UserError: the disparity is too large.
     """
 
     def __init__(
         self,
         video: Video,
-        output: Path,
-        options: Options,
-        refiner: Refiner,
-        depth: DepthEstimator | None,
-        report: Reporter,
+        options: StereoOptions,
+        encoding: Encoding | None,
+        composer: Composer,
+        inpainter: Inpainter,
     ) -> None:
-        self._picture = output.suffix.lower() in IMAGE_SUFFIXES
-        if self._picture != video.is_picture:
-            wanted = "a picture such as .png" if video.is_picture else "a film such as .mp4"
-            raise UserError(f"-o {output} must be {wanted}, like the input")
-        info = video.info
-        sphere = None
-        if options.fov is not None:
-            sphere = HalfSphere(info.width, info.height, options.fov, info.aspect)
-        encoding = make_encoding(video, options, (sphere.side, sphere.side) if sphere else None)
-        self._options, self._layout = options, LAYOUTS[options.layout]
+        self._info, self._options, self._encoding, self._composer = video.info, options, encoding, composer
         self._max_disparity = options.disparity_px(video.info.width)
-        stored = None if self._picture else encoding.pixel_format
-        self._composer = Composer(self._layout, stored, info, options.anaglyph, sphere)
-        self._maker = StereoMaker(
-            refiner,
-            self._max_disparity,
-            options.eyes,
-            options.blend,
-            options.match_color,
-            float(video.info.rate),
-            8 if self._picture or encoding.pixel_format.bits == 8 else 16,
-        )
-        self.length, self.overlap = refiner.length, refiner.overlap
-        stored_as = None if self._picture else encoding
-        files = output_files(output, options)
-        targets = {name: Target(path, stored_as, self._layout) for name, path in files.items()}
-        settings = stamped(options, video) | dict(refiner.settings)
-        super().__init__(video, targets, settings, depth, options.cuts, options.restart, True, report)
+        self._bits: Literal[8, 16] = 8 if encoding is None or encoding.pixel_format.bits == 8 else 16
+        fps = float(video.info.rate)
+        self._right = RightView(inpainter, options.blend, options.match_color, fps, self._bits)
+        self.window, self.overlap, self.memory = inpainter.window, inpainter.overlap, inpainter.memory
 
-    def describe(self) -> list[str]:
-        encoding = next(iter(self.targets.values())).encoding
-        spherical = ", half spheres: both eyes are resampled" if self._layout.spherical else ""
+    @property
+    def settings(self) -> dict[str, Any]:
+        return super().settings | dict(self._right.inpainter.settings)
+
+    def describe(self) -> list[Event]:
+        layout, encoding = self._options.layout, self._encoding
+        spherical = ", half spheres: both eyes are resampled" if LAYOUTS[layout].spherical else ""
         kind = f"{encoding.codec}, {encoding.pixel_format.name}" if encoding else "picture"
-        lines = [
-            f"disparity: 0 to {self._max_disparity:g} px",
-            f"refine: {self._maker.refiner.description}",
-            f"output: {self._options.layout}, {kind}{spherical}",
+        events = [
+            Event("refine", f"refine: {self._right.inpainter.description}"),
+            Event("output", f"output: {layout}, {kind}{spherical}"),
         ]
-        info = self.video.info
-        size = info.width, info.height
-        padded = view_size(self._layout, encoding.pixel_format, *size) if encoding else size
+        size = self._info.width, self._info.height
+        padded = view_size(LAYOUTS[layout], encoding.pixel_format, *size) if encoding else size
         if padded != size and not spherical:
-            lines.append(
+            text = (
                 f"padding: each view from {size[0]}×{size[1]} to {padded[0]}×{padded[1]} by repeating its "
                 "last column or row, as the encoder asks for even sizes"
             )
-        return lines
+            events.append(Event("padding", text))
+        return events
 
     def make(
         self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
     ) -> tuple[dict[str, Pictures], Pixels]:
-        rgb = [frame.rgb(self._maker.bits) for frame in frames]
-        views = self.views(window, rgb, depth, shared)
+        rgb = [frame.rgb(self._bits) for frame in frames]
+        views = self._views(window, rgb, depth, shared)
         emitted = slice(window.emit_start - window.start, window.emit_stop - window.start)
         return self._pictures(frames[emitted], views[:, emitted]), views
 
-    def views(
+    @abstractmethod
+    def _views(
         self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
     ) -> Pixels:
-        """(V, T, H, W, 3): the views that are made."""
-        assert depth is not None  # given to `__init__`
-        return self._maker(window, rgb, depth.get(window.start, window.stop, rgb), shared)
+        """Make the views, (V, T, H, W, 3); arguments as of `make`, with the frames in RGB."""
 
     def _pictures(self, frames: list[Frame], views: Pixels) -> dict[str, Pictures]:
         """What is encoded into each file: the views, moved so that the convergence depth is on the screen."""
@@ -126,43 +217,76 @@ class Conversion(Job):
         return {"film": self._composer.pictures(frames, left, right)}
 
 
-def output_files(output: Path, options: Options) -> dict[str, Path]:
-    """Name of a result -> file."""
-    if options.layout != "pair":
-        return {"film": output}
-    return {eye: output.with_stem(f"{output.stem}_{eye}") for eye in ("left", "right")}
-
-
-def make_encoding(video: Video, options: Options, size: tuple[int, int] | None = None) -> Encoding:
-    """How a film of views is encoded.
+class FromDepth(StereoMaker):
+    """The stereo film of a film and its depth: all stages in one pass.
 
     Args:
-        video: the source.
-        options: how.
-        size: width and height of each view, px, whose pixels are square; None = the source's own.
+        depth: of the film.
+        options: of all stages.
+        *rest: see `StereoMaker`.
     """
-    info, layout = video.info, LAYOUTS[options.layout]
-    pixel_format = encoder_format(options.codec, info.pixel_format, options.bits)
-    width, height = picture_size(layout, pixel_format, *(size or (info.width, info.height)))
-    return Encoding(
-        codec=options.codec,
-        pixel_format=pixel_format,
-        width=width,
-        height=height,
-        rate=info.rate,
-        color=info.color,
-        aspect=Fraction(1) if size else info.aspect,
-        crf=options.crf if options.crf is not None else CRF.get(options.codec),
-        preset=options.preset or PRESETS.get(options.codec),
-        packing=layout.packing,
-    )
+
+    def __init__(self, depth: DepthEstimator, options: Options, video: Video, *rest: Any) -> None:
+        super().__init__(video, options, *rest)
+        self.depth, self._both = depth, options.eyes == "both"
+
+    def describe(self) -> list[Event]:
+        return [_disparity(self._max_disparity), *super().describe()]
+
+    def _views(
+        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
+    ) -> Pixels:
+        assert depth is not None  # given to `__init__`
+        left = to_tensor(rgb)
+        maps = depth.get(window.start, window.stop, rgb)
+        share = 0.5 if self._both else 1.0
+        disparity = to_disparity(maps, *left.shape[-2:], self._max_disparity * share)
+        made = [None, None] if shared is None else [shared[0, :, :, ::-1], shared[-1]]
+        views = [self._right(window, left, *warp_view(left, disparity), made[1])]
+        if self._both:  # the left eye's view of a film is the right eye's of its mirror image
+            left = left.flip(-1)
+            mirrored = self._right(window, left, *warp_view(left, disparity.flip(-1)), made[0])
+            views.insert(0, mirrored[:, :, ::-1])
+        return np.stack(views)
 
 
-def stamped(options: Options, video: Video) -> dict[str, Any]:
-    """The options that the result depends on, and which files they stand for."""
-    settings = options.settings() | {"input": file_stamp(video.path)}
-    for name in ("depth", "depth_backbone", "weights"):
-        path = Path(settings[name] or "")
-        if settings[name] and path.exists():
-            settings[name] = file_stamp(path)
-    return settings
+class FromWarped(StereoMaker):
+    """The stereo film of a film, its warped view and its holes: the last stage alone.
+
+    Args:
+        warped: view warped to the right eye, black in holes.
+        hole: its holes, white.
+        video: the film.
+        *rest: see `StereoMaker`.
+
+    Raises:
+        UserError: a view has another size than the film.
+    """
+
+    def __init__(self, warped: Video, hole: Video, video: Video, *rest: Any) -> None:
+        super().__init__(video, *rest)
+        for name, view in (("warped", warped), ("hole", hole)):
+            size, wanted = ((each.info.width, each.info.height) for each in (view, video))
+            if size != wanted:
+                raise UserError(
+                    f"--{name} {view.path} is {size[0]}×{size[1]}, the film {wanted[0]}×{wanted[1]}"
+                )
+        self._warped, self._hole = (Sliding[Frame](view.frames) for view in (warped, hole))
+
+    def _views(
+        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
+    ) -> Pixels:
+        warped = self._read(self._warped, window, self._bits)
+        hole = self._read(self._hole, window, 8)[:, :1] > 127
+        made = None if shared is None else shared[-1]
+        return self._right(window, to_tensor(rgb), warped, hole, made)[None]
+
+    def _read(self, view: Sliding[Frame], window: Window, bits: int) -> Tensor:
+        found = view.get(window.start, window.stop)
+        if len(found) < window.num_frames:
+            raise UserError(f"a view given to `refine` ends after {window.start + len(found)} frames")
+        return to_tensor([frame.rgb(bits) for frame in found])
+
+
+def _disparity(largest: float) -> Event:
+    return Event("disparity", f"disparity: 0 to {largest:g} px", {"max_disparity": largest})

@@ -1,4 +1,4 @@
-"""What a user can ask of a conversion."""
+"""The options of the verbs on films. Every verb takes a class of them; what verbs share is said once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from fractions import Fraction
 from typing import Any, Literal, get_args, get_type_hints
 
 from m2svid.convert.report import Mode
-from m2svid.depth.files import Kind
+from m2svid.depth.base import Kind, Span
 from m2svid.errors import UserError
+from m2svid.inference.memory import TILES
 from m2svid.video.anaglyph import Method
 from m2svid.video.layouts import LayoutName
 from m2svid.video.read import parse_rate
@@ -18,22 +19,15 @@ DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
 
 
 @dataclass(frozen=True)
-class DepthOptions:
-    """What all stages have: how the depth of a film is had, and how a run goes.
+class RunOptions:
+    """Options of every verb on films.
 
     Args:
-        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, one or a folder of pictures; a
-            depth model of transformers (local folder or hub id); or DepthCrafter: its folder, or
-            tencent/DepthCrafter. A model that is not on this machine is downloaded, and the log says so.
-        depth_backbone: Stable Video Diffusion's folder or hub id, whose autoencoder and image encoder
-            DepthCrafter uses.
-        depth_kind: what a depth file holds: "inverse" (near is large), "flipped" (near is small), "metric"
-            (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.
-        vram: memory that the models may take, for instance 8G; auto = all that is free on a GPU, no limit
-            elsewhere. Window, tile, decode chunk and tile, DepthCrafter's window and which networks share the
-            device are chosen to fit an estimate; those that are given stay as they are.
+        vram: limit of the memory that models may take on each GPU, for instance 8G; auto = all of it. Where
+            it doesn't suffice, the run says so, lowers tile, decode chunk and decode tile, or DepthCrafter's
+            window, and continues; those that are given stay as they are.
         devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
-        dtype: numbers that the model and DepthCrafter calculate with; auto = float16 on a GPU, float32
+        dtype: numbers that M2SVid and DepthCrafter calculate with; auto = float16 on a GPU, float32
             elsewhere.
         seed: of all noise; the same seed gives the same film.
         cuts: find shots, which depth and windows never cross; False takes the film as one shot.
@@ -42,9 +36,6 @@ class DepthOptions:
         progress: "bar", "quiet", or "json": one object a line on standard error.
     """
 
-    depth: str = DEFAULT_DEPTH
-    depth_backbone: str | None = None
-    depth_kind: Kind = "auto"
     vram: str = "auto"
     devices: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -67,28 +58,79 @@ class DepthOptions:
         return None if self.fps is None else parse_rate(self.fps)
 
     def settings(self) -> dict[str, Any]:
-        """What the result depends on: all but how the run is watched and where it computes."""
+        """The options that the result depends on: not those on where the run computes and what it shows."""
         aside = {"restart", "progress", "devices", "vram"}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
 
 
 @dataclass(frozen=True)
-class Options(DepthOptions):
-    """Everything but the files.
+class DepthOptions(RunOptions):
+    """Options of the verbs that need depth.
+
+    Args:
+        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, one or a folder of pictures; a
+            depth model of transformers (local folder or hub id); or DepthCrafter: its folder, or
+            tencent/DepthCrafter. A model that is not on this machine is downloaded, and the log says so.
+        depth_backbone: Stable Video Diffusion's folder or hub id, whose autoencoder and image encoder
+            DepthCrafter uses.
+        depth_kind: values of a depth file: "inverse" (near is large), "flipped" (near is small), "metric"
+            (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.
+    """
+
+    depth: str = DEFAULT_DEPTH
+    depth_backbone: str | None = None
+    depth_kind: Kind = "auto"
+
+
+@dataclass(frozen=True)
+class DisparityOptions(RunOptions):
+    """The option of how deep the picture is.
+
+    Args:
+        max_disparity: shift of the nearest point between the eyes: below 1 a share of the width, from 1 on
+            pixels. The paper's demo has 0.05.
+    """
+
+    max_disparity: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
+
+    def disparity_px(self, width: int) -> float:
+        """Largest disparity in pixels of a film of this width.
+
+        Raises:
+            UserError: it is more than half of the width.
+        """
+        pixels = self.max_disparity * width if self.max_disparity < 1 else self.max_disparity
+        _require(pixels <= width / 2, "max_disparity", f"at most half of the width, {width / 2:g} px", pixels)
+        return pixels
+
+
+@dataclass(frozen=True)
+class WarpOptions(DisparityOptions, DepthOptions):
+    """Options of the verbs that warp.
+
+    Args:
+        depth_range: "auto" takes integer files, and floats that fill 0 to 1, as they are, and normalises all
+            else; "shot" normalises every shot to its own near and far.
+    """
+
+    depth_range: Span = "auto"
+
+
+@dataclass(frozen=True)
+class StereoOptions(DisparityOptions):
+    """Options of the verbs that end with a stereo film.
 
     Args:
         weights: folder or hub id of an M2SVid model, as `weights import` writes it.
         refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
             side, which needs no weights: the plain baseline.
-        depth_range: "auto" takes integer files, and floats that fill 0 to 1, as they are, and normalises all
-            else; "shot" normalises every shot to its own near and far.
-        max_disparity: shift of the nearest point between the eyes: below 1 a share of the width, from 1 on
-            pixels. The paper's demo has 0.05.
         convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
             out of it. The right view is shifted after refinement; its freed border is black.
-        eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
-        window: frames that the model refines together; what the model was made for if not given and there is
-            memory for it.
+        window: frames that the model refines together; those that it was made for if not given.
         overlap: frames that neighbouring windows share; the later one knows the first half as the earlier one
             made it, the rest is cross-faded. The model's own if not given.
         tile: side of the squares into which large frames are cut, px; 0 = whole frames, which is taken if not
@@ -116,10 +158,7 @@ class Options(DepthOptions):
 
     weights: str | None = None
     refine: Literal["model", "none"] = "model"
-    depth_range: Literal["auto", "shot"] = "auto"
-    max_disparity: float = 0.05
     convergence: float = 0.0
-    eyes: Literal["right", "both"] = "right"
     window: int | None = None
     overlap: int | None = None
     tile: int | None = None
@@ -141,7 +180,6 @@ class Options(DepthOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
         _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
         for name in ("window", "decode_chunk", "num_steps"):
             number = getattr(self, name)
@@ -150,8 +188,7 @@ class Options(DepthOptions):
             side = getattr(self, name)
             squares = side is None or (side >= 0 and side % 64 == 0)
             _require(squares, name, "a multiple of 64 px, or 0", side)
-        fits = self.tile_overlap % 8 == 0 and 0 <= self.tile_overlap < (self.tile or 1 << 30)
-        _require(fits, "tile_overlap", "a multiple of 8 px, smaller than --tile", self.tile_overlap)
+        self._check_tile_overlap()
         for name in ("overlap", "noise_aug"):
             number = getattr(self, name)
             _require(number is None or number >= 0, name, "at least 0", number)
@@ -163,15 +200,24 @@ class Options(DepthOptions):
                 "released weights, or give --refine none to fill holes without a model"
             )
 
-    def disparity_px(self, width: int) -> float:
-        """Largest disparity in pixels of a film of this width.
+    def _check_tile_overlap(self) -> None:
+        smallest = min(TILES) if self.tile is None else self.tile
+        than = (
+            f"than {smallest} px, the smallest tile that may be taken" if self.tile is None else "than --tile"
+        )
+        fits = self.tile_overlap % 8 == 0 and 0 <= self.tile_overlap < (smallest or 1 << 30)
+        _require(fits, "tile_overlap", f"a multiple of 8 px, smaller {than}", self.tile_overlap)
 
-        Raises:
-            UserError: it is more than half of the width.
-        """
-        pixels = self.max_disparity * width if self.max_disparity < 1 else self.max_disparity
-        _require(pixels <= width / 2, "max_disparity", f"at most half of the width, {width / 2:g} px", pixels)
-        return pixels
+
+@dataclass(frozen=True)
+class Options(StereoOptions, WarpOptions):
+    """Options of `convert`.
+
+    Args:
+        eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
+    """
+
+    eyes: Literal["right", "both"] = "right"
 
 
 def _require(valid: bool, name: str, allowed: str, value: object) -> None:

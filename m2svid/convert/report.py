@@ -1,4 +1,4 @@
-"""What a run tells while it works: progress bars, nothing, or a line of JSON for every event."""
+"""Progress of a run: bars for people, a line of JSON for every event for scripts, or nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rich.console import Console
@@ -17,9 +18,26 @@ Mode = Literal["bar", "quiet", "json"]
 Advance = Callable[[int], None]
 
 
+@dataclass(frozen=True)
+class Event:
+    """Something that a user may want to know.
+
+    Attributes:
+        name: of this kind of event, for scripts.
+        text: one line for people.
+        fields: the same as named values, for scripts.
+    """
+
+    name: str
+    text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Reporter:
-    """Args:
-    mode: "bar" for people, "json" for scripts (one object a line on standard error), "quiet".
+    """Tells what happens.
+
+    Args:
+        mode: "bar" for people, "json" for scripts (one object a line on standard error), "quiet".
     """
 
     def __init__(self, mode: Mode = "bar") -> None:
@@ -27,16 +45,16 @@ class Reporter:
         self._console = Console(stderr=True, highlight=False)
         self._bars = _Bars(self._console)
 
-    def say(self, event: str, text: str, **facts: Any) -> None:
-        """One sentence for people, the same as named facts for scripts."""
+    def say(self, event: Event) -> None:
+        """Tell of an event at once."""
         if self._mode == "json":
-            _write(event=event, text=text, **facts)
+            _write(event=event.name, text=event.text, **event.fields)
         elif self._mode == "bar":
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(event.text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
-        """Gives what is to be called with the number of frames that were done while the context lasts.
+        """Give a function to call with the number of frames just done, while the context lasts.
 
         Stages may lie within each other, and in several threads.
 

@@ -1,32 +1,34 @@
-"""The models that a conversion asks for, and where they run."""
+"""Devices, models and encodings of a run, from the user's options."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from m2svid.convert.makers import Conversion
-from m2svid.convert.options import Options
-from m2svid.convert.report import Reporter
-from m2svid.convert.runner import Job
-from m2svid.depth.base import DepthEstimator
-from m2svid.depth.files import DepthFile
+from m2svid.convert.options import DepthOptions, RunOptions, StereoOptions
+from m2svid.convert.work_folder import file_stamp
+from m2svid.depth.base import DepthEstimator, DepthRequest, Span
+from m2svid.depth.registry import open_depth
 from m2svid.errors import UserError
-from m2svid.inference.background import BackgroundFill, Refiner
-from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video
+from m2svid.inference.inpainter import BackgroundFill, Inpainter
+from m2svid.inference.memory import limit_memory
+from m2svid.video.layouts import LAYOUTS, Layout, picture_size
+from m2svid.video.pictures import Composer
+from m2svid.video.read import Video
+from m2svid.video.vr180 import HalfSphere
+from m2svid.video.write import CRF, PRESETS, Encoding, encoder_format
 
 if TYPE_CHECKING:
     from m2svid.model.m2svid import M2SVid
 
-DEPTHCRAFTER = "tencent/DepthCrafter"  # on the hub
-
 
 def pick_devices(names: str) -> list[torch.device]:
-    """The named devices; "auto" is CUDA where there is one.
+    """Find the named devices; "auto" is CUDA where there is one.
 
     Raises:
         UserError: there is no such device.
@@ -43,82 +45,132 @@ def pick_devices(names: str) -> list[torch.device]:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The named one; "auto" is what a device is quick with."""
+    """Find the named type of number; "auto" is what a device is quick with."""
     if name == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return getattr(torch, name)
 
 
-def open_depth(options: Options, device: torch.device, video: Video) -> DepthEstimator:
-    """The depth file, or the model of that name, for a film."""
-    given = options.depth
-    path = Path(given)
-    if given == DEPTHCRAFTER or _is_video_model(path):
-        from m2svid.depth.depthcrafter import DepthCrafter  # takes seconds to import
-        from m2svid.inference.memory import available
+class Models:
+    """The models of a run: each is loaded once for each device, however many films there are.
 
-        return DepthCrafter(
-            given,
-            options.depth_backbone,
-            device,
-            pick_dtype(options.dtype, device),
-            options.seed,
-            budget=available(options.vram, device),
-            size=(video.info.height, video.info.width),
-        )
-    local_model = (path / "config.json").exists()
-    if path.exists() and not local_model:
-        return DepthFile(path, options.depth_kind, options.depth_range)
-    files = {".npz"} | VIDEO_SUFFIXES | IMAGE_SUFFIXES
-    if not local_model and (path.suffix.lower() in files or given.startswith((".", "/", "~"))):
-        raise UserError(f"--depth {path} does not exist")
-    from m2svid.depth.transformers import TransformersDepth  # takes seconds to import
+    Args:
+        options: of the run.
 
-    return TransformersDepth(given, device)
+    Raises:
+        UserError: a device can't be used, or its memory can't be limited.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self.devices = pick_devices(options.devices)
+        for device in self.devices:
+            limit_memory(options.vram, device)
+        self._depths: dict[tuple[str, int], DepthEstimator] = {}
+        self._refiners: list[M2SVid] = []
+
+    def depths(self, options: DepthOptions, span: Span) -> list[DepthEstimator]:
+        """Open the source of depth for every device.
+
+        Raises:
+            UserError: it can't be had.
+        """
+        found = [self._depth(options, span, place) for place in range(len(self.devices))]
+        for depth in found[1:]:
+            depth.share_memory(found[0])
+        return found
+
+    def _depth(self, options: DepthOptions, span: Span, place: int) -> DepthEstimator:
+        key = options.depth, place
+        if key not in self._depths:
+            device = self.devices[place]
+            dtype = pick_dtype(options.dtype, device)
+            request = DepthRequest(options.depth, device, dtype, options.seed, options.depth_backbone)
+            depth = open_depth(replace(request, kind=options.depth_kind, span=span))
+            if depth.num_frames is not None:  # a file, which belongs to one film
+                return depth
+            self._depths[key] = depth
+        return self._depths[key]
+
+    def inpainters(self, options: StereoOptions, depths: Sequence[DepthEstimator] = ()) -> list[Inpainter]:
+        """Make what fills and repairs the warped views of a film, for every device.
+
+        Args:
+            options: of the stereo film.
+            depths: what estimates its depth on the same devices.
+
+        Raises:
+            UserError: the weights can't be opened.
+        """
+        if options.refine == "none":
+            return [BackgroundFill() for _ in self.devices]
+        from m2svid.inference.refiner import Refiner  # takes seconds to import
+
+        if not self._refiners:
+            self._refiners = [self._load(options, device) for device in self.devices]
+        names = ("window", "overlap", "tile", "tile_overlap", "decode_chunk", "decode_tile")
+        names += ("num_steps", "noise_aug", "add_noise", "seed")
+        given: dict[str, Any] = {name: getattr(options, name) for name in names}
+        given["offload"] = any(depth.offload for depth in depths)
+        refiners: list[Inpainter] = []
+        for model, device in zip(self._refiners, self.devices, strict=True):
+            memory = refiners[0].memory if refiners else None
+            refiners.append(Refiner(model, device, memory=memory, **given))
+        return refiners
+
+    @staticmethod
+    def _load(options: StereoOptions, device: torch.device) -> M2SVid:
+        from m2svid.weights.load import load  # takes seconds to import
+
+        return load(options.weights, dtype=pick_dtype(options.dtype, device)).eval()
 
 
-def _is_video_model(path: Path) -> bool:
-    """A folder of the architecture of Stable Video Diffusion: with all networks, or of a U-Net alone."""
-    config = path / "config.json"
-    unet = config.exists() and "UNetSpatioTemporal" in json.loads(config.read_text()).get("_class_name", "")
-    return unet or (path / "model_index.json").exists()
+def stereo_encoding(video: Video, options: StereoOptions) -> tuple[Encoding | None, Composer]:
+    """How the stereo film of a film is encoded, None for a picture; and what puts its views together."""
+    info, layout = video.info, LAYOUTS[options.layout]
+    sphere = None
+    if options.fov is not None:
+        sphere = HalfSphere(info.width, info.height, options.fov, info.aspect)
+    size = (sphere.side, sphere.side) if sphere else None
+    encoding = None if video.is_picture else encoding_of(video, layout, options, size)
+    stored = encoding and encoding.pixel_format
+    return encoding, Composer(layout, stored, info, options.anaglyph, sphere)
 
 
-def load_model(options: Options, device: torch.device) -> M2SVid | None:
-    """The model that will repair the warped views on a device, still on the CPU; None where it is not asked
-    for."""
-    if options.refine == "none":
-        return None
-    from m2svid.model.m2svid import M2SVid  # takes seconds to import
+def encoding_of(
+    video: Video, layout: Layout, options: StereoOptions | None = None, size: tuple[int, int] | None = None
+) -> Encoding:
+    """How a film of views is encoded.
 
-    return M2SVid.from_pretrained(options.weights, dtype=pick_dtype(options.dtype, device)).eval()
+    Args:
+        video: the source.
+        layout: of the views.
+        options: codec and quality; None = H.264 of 8 bits.
+        size: width and height of each view, px, whose pixels are square; None = the source's own.
+    """
+    info = video.info
+    codec, bits = ("h264", 8) if options is None else (options.codec, options.bits)
+    crf, preset = (None, None) if options is None else (options.crf, options.preset)
+    pixel_format = encoder_format(codec, info.pixel_format, bits)
+    width, height = picture_size(layout, pixel_format, *(size or (info.width, info.height)))
+    return Encoding(
+        codec=codec,
+        pixel_format=pixel_format,
+        width=width,
+        height=height,
+        rate=info.rate,
+        color=info.color,
+        aspect=Fraction(1) if size else info.aspect,
+        crf=crf if crf is not None else CRF.get(codec),
+        preset=preset or PRESETS.get(codec),
+        packing=layout.packing,
+    )
 
 
-def make_refiner(
-    options: Options,
-    model: M2SVid | None,
-    device: torch.device,
-    video: Video,
-    depth: DepthEstimator | None = None,
-) -> Refiner:
-    """What fills and repairs the warped views of a film, beside what estimates its depth."""
-    if model is None:
-        return BackgroundFill()
-    from m2svid.inference.refiner import fitted  # takes seconds to import
-
-    return fitted(model, device, options, video.info.width, video.info.height, depth)
-
-
-def run_on(devices: str, make_job: Callable[[torch.device], Job]) -> None:
-    """Do a job on the named devices, which share out its shots."""
-    first, *others = map(make_job, pick_devices(devices))
-    first.run(others)
-
-
-def make_conversion(
-    video: Video, target: Path, options: Options, model: M2SVid | None, device: torch.device, report: Reporter
-) -> Conversion:
-    """A film's conversion on a device."""
-    depth = open_depth(options, device, video)
-    refiner = make_refiner(options, model, device, video, depth)
-    return Conversion(video, target, options, refiner, depth, report)
+def stamped(options: RunOptions, **files: Path) -> dict[str, Any]:
+    """The options that a result depends on, with size and time of the files that they name."""
+    settings = options.settings() | {name: file_stamp(path) for name, path in files.items()}
+    for name in ("depth", "depth_backbone", "weights"):
+        if settings.get(name) and Path(settings[name]).exists():
+            settings[name] = file_stamp(Path(settings[name]))
+    return settings

@@ -1,4 +1,4 @@
-"""The work folder beside an output: what is finished, and with which settings it was made."""
+"""The work folder beside an output: finished pieces, and the settings they were made with."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from m2svid.errors import UserError
-from m2svid.files import whole
-from m2svid.video.write import save_arrays
+from m2svid.files import save_arrays, whole
 
 Settings = Mapping[str, Any]
 
@@ -31,7 +30,7 @@ class WorkFolder:
     """
 
     def __init__(self, output: Path, settings: Settings, restart: bool = False) -> None:
-        self.path = output.with_name(f"{output.name}.work")
+        self.path = work_path(output)
         self._settings = json.loads(json.dumps(settings))
         self._restart = restart
         self._lock = FileLock(self.path / "lock")
@@ -59,17 +58,21 @@ class WorkFolder:
         self._lock.release()
 
     def remove(self) -> None:
-        """The output is complete: throw the pieces away."""
+        """Throw the pieces away: the output is complete."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def file(self, *parts: str) -> Path:
-        """Path of a file in the folder, its own folder made."""
-        path = self.path.joinpath(*parts)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"the folder {path.parent} can't be made: {error.strerror}") from error
-        return path
+    def folder(self, name: str) -> Path:
+        """A folder in this one, made when something is written into it."""
+        return self.path / name
+
+    @property
+    def joined(self) -> list[str]:
+        """Names of the results whose files were begun to be joined; one that exists is whole."""
+        return self.load_json("joined.json") or []
+
+    def mark_joined(self, name: str) -> None:
+        """Say that the file of a result is about to be joined."""
+        self.save_json("joined.json", [*self.joined, name])
 
     def load_json(self, name: str) -> Any | None:
         """A record kept with `save_json`, or None."""
@@ -82,18 +85,20 @@ class WorkFolder:
             temporary.write_text(json.dumps(value, indent=1))
 
     def save_tail(self, window: int, frames: np.ndarray) -> None:
-        """Keep the frames that the next window is to know."""
+        """Keep the frames that the next window shares."""
         save_arrays(self._tail(window), frames=frames)
 
     def load_tail(self, window: int) -> np.ndarray:
+        """The frames kept of a window."""
         with np.load(self._tail(window)) as kept:
             return kept["frames"]
 
     def drop_tail(self, window: int) -> None:
+        """Throw the frames kept of a window away."""
         self._tail(window).unlink(missing_ok=True)
 
     def _tail(self, window: int) -> Path:
-        return self.file("tail", f"{window:06d}.npz")
+        return self.folder("tail") / f"{window:06d}.npz"
 
     def _check_settings(self) -> None:
         known = self.load_json("settings.json")
@@ -110,13 +115,18 @@ class WorkFolder:
         self.save_json("settings.json", self._settings)
 
 
+def work_path(output: Path) -> Path:
+    """The work folder of an output."""
+    return output.with_name(f"{output.name}.work")
+
+
 def _changes(old: Settings, new: Settings) -> list[str]:
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names]
 
 
 def file_stamp(path: Path) -> dict[str, Any]:
-    """What tells that a file or folder is still the same: its name, and sizes and times of its files."""
+    """Name, size and time of a file or folder, by which a change is seen."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = [file.stat() for file in files if file.is_file()]
     return {

@@ -1,71 +1,129 @@
-"""What a source of depth is.
+"""The interface of everything that gives the depth of a film.
 
-Shapes: T frames, H W pixels of the film, h w of the depth maps.
+Shapes: T frames, K of the next stretch, H W pixels of the film, h w of the depth maps.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from m2svid.errors import UserError
+from m2svid.inference.memory import MemoryPlan
+
+Kind = Literal["auto", "inverse", "flipped", "metric"]
+Span = Literal["auto", "shot"]
+
+
+@dataclass(frozen=True)
+class DepthRequest:
+    """The user's options on depth; each estimator takes what concerns it.
+
+    Attributes:
+        name: file, folder, or hub id.
+        device: where a model runs.
+        dtype: numbers that it calculates with; None = the file's.
+        seed: of its noise.
+        backbone: folder or hub id of the networks that it doesn't hold itself.
+        kind: meaning of a file's values.
+        span: "auto" takes a file's fixed range as it is; "shot" normalises every shot.
+    """
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype | None = None
+    seed: int = 0
+    backbone: str | None = None
+    kind: Kind = "auto"
+    span: Span = "auto"
 
 
 class DepthEstimator(ABC):
     """Frames in, inverse depth out: large values are near.
 
     Attributes:
-        relative: True where the values of a shot have no fixed scale and are to be normalised over it;
-            False where they lie in [0, 1] and are meant as they are.
-        num_frames: how many frames the source knows, or None for one that takes any film.
-        size: (h, w) of its maps, or None where it follows the film.
-        chunk: frames that a call is asked for, but for the last of a shot.
-        overlap: frames after those that a call is shown, so that stretches join smoothly.
-        memory: what a call leaves to the next one of the shot, for a source with an overlap; to be set to
-            what it was after the stretch before, or to None for the first of a shot.
+        relative: True where the values of a shot have no fixed scale and are normalised over it; False where
+            they lie in [0, 1] and are meant as they are.
         steady: True where the values of a shot share one scale, so that one near and far hold for all of it.
-        resident: bytes of weights that stay on the device between calls.
-        alone: True where it takes the device during a call, gives it back, and other models must do the same.
-        settings: what was chosen for it and changes the result.
+        num_frames: frames that the source has, or None for one that takes any film.
+        size: (h, w) of its maps, or None where it follows the film.
+        chunk: frames that a call is given, but for the last of a shot.
+        overlap: frames after those that a call is shown, so that stretches join smoothly.
+        offload: True where its networks are on the device only while they run, so that others can be there.
+        memory: plan of its model; None = it has none.
+        settings: choices that change the result, beside the user's options.
         name: file or model.
         description: one line for the user.
     """
 
     relative: bool
+    steady: bool = False
     num_frames: int | None = None
     size: tuple[int, int] | None = None
     chunk: int = 25
     overlap: int = 0
-    memory: NDArray[Any] | None = None
-    steady: bool = False
-    resident: int = 0
-    alone: bool = False
+    offload: bool = False
+    memory: MemoryPlan | None = None
     settings: Mapping[str, int | str] = MappingProxyType({})
     name: str
     description: str
 
+    @classmethod
     @abstractmethod
-    def __call__(
-        self, frames: Sequence[NDArray[Any]], first: int, ahead: Sequence[NDArray[Any]] = ()
-    ) -> NDArray[np.float32]:
-        """Inverse depth (T, h, w) of some frames of a shot.
+    def accepts(cls, name: str) -> bool:
+        """Whether a file, folder or hub id is one of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, request: DepthRequest) -> DepthEstimator:
+        """Open what `accepts` has accepted. Raises UserError where it can't be had."""
+
+    @abstractmethod
+    def __call__(self, frames: Sequence[NDArray[Any]], first: int) -> NDArray[np.float32]:
+        """Estimate the inverse depth (T, h, w) of frames of a shot.
 
         Args:
             frames: T of (H, W, 3) RGB; uint8 for those that look at them.
             first: number of the first of them in the film; grows from call to call.
-            ahead: the frames after them, up to `overlap`; fewer at the end of the shot.
 
         Raises:
             UserError: the depth can't be read or does not belong to the film.
         """
 
+    def continued(
+        self,
+        frames: Sequence[NDArray[Any]],
+        first: int,
+        ahead: Sequence[NDArray[Any]],
+        before: NDArray[Any] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+        """Estimate a stretch of a shot after the one before it; the next needs what comes with the depth.
+
+        Args:
+            frames: see `__call__`.
+            first: see `__call__`.
+            ahead: K frames after them, up to `overlap`; fewer at the end of the shot.
+            before: what came with the depth of the stretch before; None = it is the shot's first.
+        """
+        return self(frames, first), None
+
+    def begin_shot(self) -> tuple[int, int]:
+        """Settle `chunk` and `overlap` for the shot that begins, and return them."""
+        return self.chunk, self.overlap
+
+    def share_memory(self, other: DepthEstimator) -> None:
+        """Follow the plan of the same estimator on another device, so that both give the same depth."""
+        self.memory = other.memory
+
     def check(self, num_frames: int, width: int, height: int) -> None:
-        """Raises a UserError where the depth can't belong to a film of this length and size."""
+        """Raise a UserError where the depth can't belong to a film of this length and size."""
         if self.num_frames is not None and self.num_frames != num_frames:
             raise UserError(
                 f"the depth of {self.name} has {self.num_frames} frames, the film {num_frames}: "

@@ -13,26 +13,25 @@ from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
-import OpenEXR
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
-from m2svid.depth.base import DepthEstimator
+from m2svid.depth.base import DepthEstimator, DepthRequest, Kind, Span
 from m2svid.errors import UserError
 from m2svid.video.planes import to_planes
-from m2svid.video.read import Frame, Video
+from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, Video
 from m2svid.video.sliding import Sliding
 
-Kind = Literal["auto", "inverse", "flipped", "metric"]
-
 _PICTURES = {".png", ".tif", ".tiff", ".exr"}
+_FILES = {".npz"} | VIDEO_SUFFIXES | IMAGE_SUFFIXES | _PICTURES
+_MODELS = ("config.json", "model_index.json")  # in a folder that holds a model
 _SAMPLES = 8  # frames looked at to tell near from far
 _TINT = 8  # of 255; gray videos have less colour than this
 _CLEAR = 0.05  # of the range, by which the bottom of the picture must differ from its top
 
 
 class DepthFile(DepthEstimator):
-    """Depth that was made elsewhere.
+    """Depth from an npz, a video or pictures.
 
     Args:
         path: npz with an array `depth` (T, h, w), a video, a PNG, TIFF or EXR, or a folder of those.
@@ -45,7 +44,18 @@ class DepthFile(DepthEstimator):
         UserError: the file is missing or of a kind that can't be read.
     """
 
-    def __init__(self, path: Path, kind: Kind = "auto", span: Literal["auto", "shot"] = "auto") -> None:
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        path = Path(name)
+        if path.exists():
+            return not any((path / file).exists() for file in _MODELS)
+        return path.suffix.lower() in _FILES or name.startswith((".", "/", "~"))
+
+    @classmethod
+    def open(cls, request: DepthRequest) -> DepthFile:
+        return cls(Path(request.name), request.kind, request.span)
+
+    def __init__(self, path: Path, kind: Kind = "auto", span: Span = "auto") -> None:
         if kind not in get_args(Kind):
             raise UserError(f"--depth-kind must be one of {', '.join(get_args(Kind))}, not {kind!r}")
         self._path, self.name = path, str(path)
@@ -58,9 +68,7 @@ class DepthFile(DepthEstimator):
         values = "normalised per shot" if self.relative else f"0 to {self._reader.scale:g} taken as 0 to 1"
         self.description = f"{path}: {self._reader.name}, {near} ({reason}), {values}"
 
-    def __call__(
-        self, frames: Sequence[NDArray[Any]], first: int, ahead: Sequence[NDArray[Any]] = ()
-    ) -> NDArray[np.float32]:
+    def __call__(self, frames: Sequence[NDArray[Any]], first: int) -> NDArray[np.float32]:
         found = self._maps.get(first, first + len(frames))
         if len(found) < len(frames):
             raise UserError(f"{self._path} ends after {first + len(found)} frames, the film is longer")
@@ -121,7 +129,7 @@ class Reader(ABC):
 
 
 def open_reader(path: Path) -> Reader:
-    """Raises a UserError for what is missing or can't be read."""
+    """Open a depth file by its kind. Raises UserError where it is missing or can't be read."""
     if not path.exists():
         raise UserError(f"--depth {path} does not exist")
     if path.is_dir() or path.suffix.lower() in _PICTURES:
@@ -256,6 +264,10 @@ class PictureReader(Reader):
 
 def _read_exr(file: Path) -> np.ndarray:
     """(h, w), or (h, w, 3) where depth is stored as colours: the only layer, or the one of depth."""
+    try:
+        import OpenEXR  # of the few optional packages, only for these files
+    except ModuleNotFoundError as error:
+        raise UserError(f"{file} needs the package OpenEXR: pip install OpenEXR") from error
     try:
         with OpenEXR.File(str(file)) as image:
             layers = {name: channel.pixels for name, channel in image.channels().items()}

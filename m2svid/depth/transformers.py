@@ -1,4 +1,4 @@
-"""Depth by any single-image depth model of the transformers library (Depth Anything V2 and others).
+"""Depth by single-image models of the transformers library (Depth Anything V2 and others).
 
 Shapes: T frames, H W pixels, h w of the depth maps.
 """
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-from m2svid.depth.base import DepthEstimator
+from m2svid.depth.base import DepthEstimator, DepthRequest
 from m2svid.errors import UserError
 from m2svid.weights.fetch import resolve
 
@@ -36,6 +36,14 @@ class TransformersDepth(DepthEstimator):
 
     relative = True
 
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        return True
+
+    @classmethod
+    def open(cls, request: DepthRequest) -> TransformersDepth:
+        return cls(request.name, request.device)
+
     def __init__(self, model: str, device: torch.device | str = "cpu", batch_size: int = 4) -> None:
         try:
             folder = resolve(model)
@@ -49,7 +57,6 @@ class TransformersDepth(DepthEstimator):
                 f"({str(error).splitlines()[0]}); give a file, the folder of a transformers model, or its id"
             ) from error
         self._model = network.to(device).eval()
-        self.resident = sum(parameter.nbytes for parameter in self._model.parameters())
         self.name = model
         self._device = torch.device(device)
         self._batch_size = batch_size
@@ -58,9 +65,7 @@ class TransformersDepth(DepthEstimator):
         self.description = f"{model} ({self._model.config.model_type}), {near}, normalised per shot"
 
     @torch.inference_mode()
-    def __call__(
-        self, frames: Sequence[NDArray[np.uint8]], first: int, ahead: Sequence[NDArray[np.uint8]] = ()
-    ) -> NDArray[np.float32]:
+    def __call__(self, frames: Sequence[NDArray[np.uint8]], first: int) -> NDArray[np.float32]:
         parts = [
             self._predict(frames[at : at + self._batch_size])
             for at in range(0, len(frames), self._batch_size)

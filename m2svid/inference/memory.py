@@ -1,179 +1,183 @@
-"""How a film is cut so that a model gets by with the memory that there is.
+"""How clips go through a model in the memory there is: a plan, lowered step by step where memory runs out.
 
-What the layers need is counted (`footprint.py`). What a GPU's libraries need beside that is `OVERHEAD` and
-`MARGIN`, which are assumptions.
+Nothing is estimated. A model starts with what changes its result least, whole frames and all of them at
+once; where a device then runs out of memory, the next step is taken and the work done again.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import re
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 from m2svid.errors import UserError
-from m2svid.inference.footprint import Footprint
 
-OVERHEAD = int(0.6e9)  # bytes: the GPU's context and libraries
-MARGIN = 1.15  # for workspaces of convolutions and memory that is free but in pieces
-PIXEL_BYTES = 60  # of a tile's frame while it is encoded: five float32 copies of its colours
-DECODED_BYTES = 36  # of a decoded frame: three float32 copies
-TILES = (1024, 768, 512)  # px, smaller ones see too little
-SMALL_TILE = 256
+log = logging.getLogger(__name__)
+
+Stage = Literal["sample", "decode"]
+T = TypeVar("T")
+
+TILES = (1024, 768, 512, 384, 256)  # px; smaller ones see too little
 DECODE_TILES = (1024, 768, 512)  # px
-WINDOWS = (16, 12, 8)
-CHUNKS = (25, 16, 12, 8, 6, 4, 3, 2, 1)
 
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a film goes through the model.
+class Plan:
+    """How a clip goes through a model.
 
     Attributes:
-        window: frames refined together.
-        tile: side of a tile, px; 0 = whole frames.
+        window: frames that the model sees together.
+        tile: side of the U-Net's tiles, px; 0 = whole frames.
         decode_chunk: frames decoded at a time.
         decode_tile: side of the tiles in which they are decoded, px; 0 = whole frames.
-        offload: each network is on the device only while it is used.
+        offload: each network is on the device only while it runs.
     """
 
     window: int
-    tile: int
-    decode_chunk: int
+    tile: int = 0
+    decode_chunk: int = 1
     decode_tile: int = 0
     offload: bool = False
 
-    def bytes_needed(self, model: Footprint, height: int, width: int) -> int:
-        """Estimate for frames of height × width, px, which are multiples of what the model takes.
-
-        Blended frames and latents, and what waits for its turn, are not on the device and don't count.
-        """
-        area = _area(self.tile, height, width)
+    def __str__(self) -> str:
+        size = f"tiles of {self.tile} px" if self.tile else "whole frames"
         chunk = min(self.decode_chunk, self.window)
-        encoding = area * (model.encode + PIXEL_BYTES * self.window) + model.embed * self.window
-        sampling = model.sample * area * self.window
-        decoding = (model.decode + DECODED_BYTES) * _area(self.decode_tile, height, width) * chunk
-        if self.offload:
-            peak = max(
-                encoding + model.vae + model.image_encoder, sampling + model.unet, decoding + model.vae
-            )
-        else:
-            peak = max(encoding, sampling, decoding) + model.vae + model.image_encoder + model.unet
-        return round(peak * MARGIN) + OVERHEAD
+        pieces = f" in tiles of {self.decode_tile} px" if self.decode_tile else ""
+        turns = ", networks taking turns" if self.offload else ""
+        return (
+            f"windows of {self.window} frames, {size}, "
+            f"{chunk} frame{'s' * (chunk > 1)} decoded at a time{pieces}{turns}"
+        )
 
 
-def _area(tile: int, height: int, width: int) -> int:
-    return min(tile or height, height) * min(tile or width, width)
+class ShorterWindowError(Exception):
+    """The plan has a shorter window now: the caller must begin again with fewer frames."""
+
+
+class MemoryPlan:
+    """The plan of a model, shared by its copies on several devices, so that the smallest device decides.
+
+    What changes the result least is lowered first. Networks that take turns on the device change nothing.
+    While latents are sampled, tiles become smaller, then windows where the caller allows it. While frames are
+    decoded, fewer are decoded at a time, which ends the decoder's view of their neighbours; in tiles only
+    where a single frame is too large, because the decoder was made for whole ones: its norms and its
+    attention then take each tile for a frame.
+
+    Args:
+        first: the plan to begin with.
+        fixed: names of its attributes that stay as they are.
+        windows: shorter windows to choose from, longest first; none = the window stays.
+
+    Attributes:
+        plan: the plan now.
+        on_change: called with every new plan.
+    """
+
+    def __init__(
+        self, first: Plan, fixed: frozenset[str] = frozenset(), windows: tuple[int, ...] = ()
+    ) -> None:
+        self.plan = self._first = first
+        self.on_change: Callable[[Plan], None] = lambda plan: log.warning("out of memory: now %s", plan)
+        self._fixed, self._windows = fixed, windows
+        self._lock = threading.Lock()
+
+    def reset(self, plan: Plan | None = None) -> None:
+        """Begin again with the first plan, or with one that an earlier run has recorded."""
+        self.plan = plan or self._first
+
+    def run(self, stage: Stage, side: int, work: Callable[[Plan], T]) -> T:
+        """Do some work, again and with less where memory runs out.
+
+        Args:
+            stage: what the work does.
+            side: the longer side of its frames, px.
+            work: takes the plan to work by.
+
+        Raises:
+            ShorterWindowError: the plan's window has become shorter.
+            UserError: nothing is left to be lowered.
+        """
+        while True:
+            plan = self.plan
+            try:
+                return work(plan)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).partition(". ")[0]
+            # Only here, outside of the handler, is the memory of the work free.
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            self._lower(plan, stage, side, reason)
+            if self.plan.window < plan.window:
+                raise ShorterWindowError
+
+    def _lower(self, failed: Plan, stage: Stage, side: int, reason: str) -> None:
+        with self._lock:
+            if self.plan != failed:  # another device has lowered it meanwhile
+                return
+            lower = next(self._steps(failed, stage, side), None)
+            if lower is None:
+                raise UserError(
+                    f"there is too little memory even with {failed} ({reason}): give a smaller --window, "
+                    "--tile or --decode-chunk, --dtype float16, or a smaller film"
+                )
+            self.plan = lower
+            self.on_change(lower)
+
+    def _steps(self, plan: Plan, stage: Stage, side: int) -> Iterator[Plan]:
+        if not plan.offload:
+            yield replace(plan, offload=True)
+        if stage == "sample":
+            if "tile" not in self._fixed:
+                yield from (replace(plan, tile=tile) for tile in TILES if tile < (plan.tile or side))
+            if "window" not in self._fixed:
+                yield from (replace(plan, window=number) for number in self._windows if number < plan.window)
+            return
+        chunk = min(plan.decode_chunk, plan.window)
+        if "decode_chunk" not in self._fixed and chunk > 1:
+            yield replace(plan, decode_chunk=chunk // 2)
+        if "decode_tile" not in self._fixed:
+            sides = (tile for tile in DECODE_TILES if tile < (plan.decode_tile or side))
+            yield from (replace(plan, decode_tile=tile) for tile in sides)
+
+
+def limit_memory(size: str, device: torch.device) -> None:
+    """Let PyTorch allocate no more than this on a device, however much it has.
+
+    The driver's own memory, some 0.5 GB, is not counted.
+
+    Args:
+        size: for instance 8G; "auto" = all of it.
+        device: a GPU, unless the size is "auto".
+
+    Raises:
+        UserError: the size can't be read, or the device's memory can't be limited.
+    """
+    wanted = None if size == "auto" else parse_bytes(size)
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (wanted or total) / total), device)
+    elif wanted is not None:
+        raise UserError(
+            f"--vram {size} limits GPUs, but the models run on {device.type}: give --vram auto, and smaller "
+            "--tile, --window or --decode-chunk where memory is short"
+        )
 
 
 def parse_bytes(text: str) -> int:
-    """ "8G" -> 8 000 000 000; also K, M, T, and "8GB". Raises a UserError for what is none."""
+    """Read a size: "8G" is 8 000 000 000; also K, M, T, and "8GB". Raises UserError for anything else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
     if match is None or not float(match[1]):
         raise UserError(f"--vram must be auto or a size such as 8G, not {text!r}")
     return round(float(match[1]) * _UNITS[match[2]])
-
-
-def available(vram: str, device: torch.device) -> int | None:
-    """Bytes that may be used; None = no limit, which "auto" is where there is no GPU."""
-    if vram != "auto":
-        return parse_bytes(vram)
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device)
-
-
-def fit(
-    budget: int,
-    model: Footprint,
-    height: int,
-    width: int,
-    wished: Fit,
-    fixed: frozenset[str] = frozenset(),
-    overlap: int = 0,
-    may_offload: bool = True,
-    windows: Sequence[int] = WINDOWS,
-    taken: int = 0,
-) -> Fit:
-    """The way through the model that changes least of what is wished and needs no more than `budget` bytes.
-
-    What changes the result least comes first: networks that take turns on the device change nothing; fewer
-    frames decoded at a time end the decoder's view of their neighbours; then tiles become smaller, then
-    windows, then tiles again. Only where no such way is left are frames decoded in tiles, because the decoder
-    was made for whole ones: its norms and its attention then take each tile for a frame. Whole frames need
-    the same for decoding whatever tile and window are, so this last step is taken only where a single frame
-    can't be decoded as a whole.
-
-    Args:
-        budget: bytes.
-        model: what it needs.
-        height: of a frame, px, a multiple of what the model takes.
-        width: likewise.
-        wished: without a limit; `offload` is False.
-        fixed: attributes of `wished` that are not to be changed.
-        overlap: frames that windows share, fewer than they have.
-        may_offload: False where weights and results share the memory in any case.
-        windows: lengths to choose from, longest first.
-        taken: bytes of the budget that another model keeps.
-
-    Raises:
-        UserError: nothing fits; it says what would.
-    """
-    lengths = [wished.window]
-    if "window" not in fixed:
-        lengths += [number for number in windows if overlap < number < wished.window]
-    ways = list(_ways(wished, lengths, fixed, max(height, width), may_offload))
-    for way in ways:
-        if taken + way.bytes_needed(model, height, width) <= budget:
-            return way
-    if {"window", "tile", "decode_chunk", "decode_tile"} <= fixed:
-        return ways[-1]  # all is said: what follows is the user's choice
-    least = min(ways, key=lambda way: way.bytes_needed(model, height, width))
-    needed = math.ceil((taken + least.bytes_needed(model, height, width)) / 1e8) / 10
-    raise UserError(
-        f"--vram {budget / 1e9:.3g}G is too little for frames of {width}×{height}: the model is estimated to "
-        f"need {needed:.1f}G with {describe(least)}; give that much, take --dtype float16 if it is not taken "
-        "yet, or a smaller film"
-    )
-
-
-def describe(way: Fit) -> str:
-    """For the user."""
-    size = f"tiles of {way.tile} px" if way.tile else "whole frames"
-    return f"windows of {way.window} frames, {size}, {describe_decoding(way)}"
-
-
-def describe_decoding(way: Fit) -> str:
-    """The end of `describe`, which models without tiles share."""
-    chunk = min(way.decode_chunk, way.window)
-    pieces = f" in tiles of {way.decode_tile} px" if way.decode_tile else ""
-    turns = ", networks taking turns" if way.offload else ""
-    return f"{chunk} frame{'s' * (chunk > 1)} decoded at a time{pieces}{turns}"
-
-
-def _ways(
-    wished: Fit, windows: Sequence[int], fixed: frozenset[str], side: int, may_offload: bool
-) -> Iterator[Fit]:
-    tiles = [wished.tile] if "tile" in fixed else [wished.tile, *(tile for tile in TILES if tile < side)]
-    areas = [(wished.window, tile) for tile in tiles] + [(window, tiles[-1]) for window in windows[1:]]
-    if "tile" not in fixed and side > SMALL_TILE:
-        areas.append((windows[-1], SMALL_TILE))
-    decode_tiles = [wished.decode_tile]
-    if "decode_tile" not in fixed:
-        decode_tiles += [tile for tile in DECODE_TILES if tile < side]
-    for decode_tile, (window, tile) in product(decode_tiles, areas):
-        longest = min(wished.decode_chunk, window)
-        shorter = () if "decode_chunk" in fixed else (number for number in CHUNKS if number < longest)
-        for chunk, offload in product((longest, *shorter), (False, True) if may_offload else (False,)):
-            yield Fit(window, tile, chunk, decode_tile, offload)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Warped view -> right view by the model, on windows and tiles.
+"""Warped view -> right view by the model: one clip of any size.
 
-Shapes: T frames of a window, H W pixels, h w latent. Videos are (T, 3, H, W), uint8 or float in [0, 1].
+Shapes: T frames, K of them known, H W pixels. Videos are (T, 3, H, W), uint8 or float in [0, 1].
 """
 
 from __future__ import annotations
@@ -10,212 +10,134 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from m2svid.batch import StereoBatch
-from m2svid.convert.options import Options
-from m2svid.depth.base import DepthEstimator
-from m2svid.inference.background import Refiner, unit
-from m2svid.inference.footprint import measure
-from m2svid.inference.memory import Fit, available, describe_decoding, fit, lent
-from m2svid.inference.tiles import Tile, blend, plan_tiles
-from m2svid.model.conditioning import Condition
+from m2svid.errors import UserError
+from m2svid.inference.clip_model import ClipModel
+from m2svid.inference.inpainter import Inpainter, unit
+from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.model.m2svid import M2SVid
-from m2svid.model.vae import SVDAutoencoder
+from m2svid.warping.view import close_view
 
 
-class ModelRefiner(Refiner):
-    """M2SVid on windows, and on tiles where frames are large.
+class Refiner(Inpainter):
+    """The model on clips: sizes that it doesn't take are padded, large frames can be cut into tiles.
 
-    Tiles of the U-Net are blended as latents. Where even a single frame is too large for the decoder, it
-    decodes tiles, which share a quarter of their side and are blended as pixels. That is approximate: its
-    group norms and its attention, which see the whole frame otherwise, take each tile for a frame, so that
-    tiles can differ a little all over; beside their borders they lack what lies beyond.
+    What is not given is the model's own, and starts with whole frames that are decoded together; where the
+    device runs out of memory, it is lowered, which is said (see `MemoryPlan`).
 
     Args:
-        model: the network; its `usage` says what is not given.
-        device: where it runs; None = where it is.
-        tile: height and width of a tile, px; 0 = the whole frame at once.
-        tile_overlap: px that neighbouring tiles share.
-        window: frames of a window.
+        model: the networks.
+        device: where they run; None = where they are.
+        window: frames that the model sees together.
         overlap: frames that neighbouring windows share.
-        decode_chunk: frames decoded at a time; None = the window, which is exact.
+        tile: side of a tile, px; 0 = whole frames.
+        tile_overlap: px that neighbouring tiles share.
+        decode_chunk: frames decoded at a time; the window is exact.
         decode_tile: side of the tiles that are decoded, px; 0 = whole frames, which is exact.
         offload: keep only the network in use on the device.
-        guest: leave the device to another model between calls.
-        num_steps: how often the network runs.
+        num_steps: steps of the sampler.
         noise_aug: level of the conditioning noise.
-        add_noise: whether that noise is added, or the network only told of it.
-        seed: of all noise; every window and tile begins with it.
+        add_noise: False keeps the conditioning's pixels clean; the model is told `noise_aug` nevertheless.
+        seed: of all noise; the same seed gives the same result.
+        memory: plan to share with the same model on another device, instead of one of the options above.
     """
 
     def __init__(
         self,
         model: M2SVid,
-        device: torch.device | None = None,
-        tile: int = 0,
-        tile_overlap: int = 128,
+        device: torch.device | str | None = None,
         window: int | None = None,
         overlap: int | None = None,
+        tile: int | None = None,
+        tile_overlap: int = 128,
         decode_chunk: int | None = None,
-        decode_tile: int = 0,
+        decode_tile: int | None = None,
         offload: bool = False,
-        guest: bool = False,
         num_steps: int | None = None,
         noise_aug: float | None = None,
         add_noise: bool = True,
         seed: int = 0,
+        memory: MemoryPlan | None = None,
     ) -> None:
         usage = model.usage
-        self.length = usage.window if window is None else window
+        given = {"tile": tile, "decode_chunk": decode_chunk, "decode_tile": decode_tile}
+        fixed = frozenset(name for name, value in given.items() if value is not None)
+        self.window = usage.window if window is None else window
         self.overlap = usage.overlap if overlap is None else overlap
-        self._device = device or next(model.parameters()).device
-        self._model = model.to("cpu" if offload or guest else self._device)
-        self._whole = () if offload else (model,)  # what is on the device during a call
-        self._sampler = usage.sampler.with_steps(num_steps)
-        self._noise_aug = usage.noise_aug if noise_aug is None else noise_aug
-        self._add_noise = add_noise
-        self._tile, self._tile_overlap = tile, tile_overlap
-        self._decode_chunk, self._decode_tile = decode_chunk or self.length, decode_tile
-        self._seed = seed
-        numbers = str(model.unet.dtype).removeprefix("torch.")
-        size = f"tiles of {tile} px sharing {tile_overlap}" if tile else "whole frames"
-        decoding = describe_decoding(Fit(self.length, tile, self._decode_chunk, decode_tile, offload))
-        self.description = (
-            f"model on {self._device} in {numbers}, windows of {self.length} frames sharing {self.overlap}, "
-            f"{size}, {decoding}"
+        first = Plan(self.window, tile or 0, decode_chunk or self.window, decode_tile or 0, offload)
+        self.memory = memory or MemoryPlan(first, fixed)
+        self._clip = ClipModel(
+            model,
+            next(model.parameters()).device if device is None else torch.device(device),
+            self.memory,
+            usage.sampler.with_steps(num_steps),
+            usage.noise_aug if noise_aug is None else noise_aug,
+            add_noise,
+            seed,
+            tile_overlap,
         )
-        self.settings = {
-            "dtype": numbers,
-            "window": self.length,
-            "overlap": self.overlap,
-            "tile": tile,
-            "decode_chunk": self._decode_chunk,
-            "decode_tile": decode_tile,
-        }
+        self._numbers = str(model.unet.dtype).removeprefix("torch.")
+        self.settings = {"dtype": self._numbers, "window": self.window, "overlap": self.overlap}
+
+    @property
+    def description(self) -> str:
+        return f"model on {self._clip.device} in {self._numbers}, {self.memory.plan}"
 
     @torch.no_grad()
     def __call__(
-        self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None
+        self,
+        left: Tensor,
+        warped: Tensor,
+        hole: Tensor,
+        fps: float,
+        known: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        with lent(self._device, *self._whole):
-            return self._refine(left, warped, hole, fps, known)
+        """Make the right view, (T, 3, H, W) float in [0, 1], on the device of `left`.
 
-    def _refine(self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None) -> Tensor:
+        The hole is closed and the warped view blackened inside, but not in known frames.
+
+        Args:
+            left: (T, 3, H, W) left view; T at most `window`.
+            warped: (T, 3, H, W) left view warped to the right eye.
+            hole: (T, 1, H, W) bool, True where no source pixel landed, as `warp` gives it.
+            fps: frames per second.
+            known: (K, 3, H, W) right frames that are known and shown to the model; None = none.
+            places: (K,) int, their numbers; None = 0 to K - 1.
+
+        Raises:
+            UserError: a shape or type is wrong, there are more frames than the model takes, or there is too
+                little memory.
+        """
+        self._check(left, warped, hole)
         height, width = left.shape[-2:]
-        batch = self._batch(left, warped, hole, fps, known)
-        tiles = _tiles(batch.left, self._tile, self._tile_overlap)
-        model = self._model
-        with lent(self._device, model.vae, model.image_encoder):
-            conditions = [self._condition(batch, tile) for tile in tiles]
-        with lent(self._device, model.unet):
-            z = blend(
-                [tile.shrunk(model.vae.downscale) for tile in tiles],
-                (model.sample(_to(c, self._device), self._sampler, noise) for c, noise in conditions),
-            )
-        tiles = _tiles(batch.left, self._decode_tile, self._decode_tile // 4)
-        with lent(self._device, model.vae):
-            right = torch.cat([self._decode(part, tiles) for part in z.split(self._decode_chunk, dim=1)])
-        return right[..., :height, :width].to(left.device)
-
-    def _decode(self, z: Tensor, tiles: list[Tile]) -> Tensor:
-        """Frames (T, 3, H, W) in [0, 1] of latents (1, T, C, h, w), both on the CPU."""
-        crops = (tile.shrunk(self._model.vae.downscale).crop(z).to(self._device) for tile in tiles)
-        frames = blend(tiles, (self._model.decode(crop)[0].float() for crop in crops))
-        return frames.div_(2).add_(0.5).clamp_(0, 1)
-
-    def _batch(
-        self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None
-    ) -> StereoBatch:
-        """The window as the model takes it: padded to its multiples, known frames in their places."""
-        left, warped = unit(left), unit(warped)
+        view, hole = close_view(unit(warped.cpu()), hole.cpu())
         replaced = None
         if known is not None:
-            warped = torch.cat([unit(known), warped[len(known) :]])
-            if self._model.usage.mark_known:
-                replaced = (torch.arange(len(left)) < len(known))[None]
-        multiple = self._model.size_multiple
-        pad = (0, -left.shape[-1] % multiple, 0, -left.shape[-2] % multiple)
-        left, warped = (F.pad(video, pad, mode="replicate")[None] for video in (left, warped))
-        hole = F.pad(hole.float(), pad, mode="replicate")[None] > 0
-        return StereoBatch(left, warped, hole, torch.tensor([fps]), replaced=replaced)
+            places = torch.arange(len(known)) if places is None else places.cpu()
+            view[places] = unit(known.cpu())
+            if self._clip.model.usage.mark_known:
+                replaced = torch.zeros(1, len(view), dtype=torch.bool)
+                replaced[0, places] = True
+        multiple = self._clip.model.size_multiple
+        border = (0, -width % multiple, 0, -height % multiple)
+        views = (F.pad(video, border, mode="replicate")[None] for video in (unit(left.cpu()), view))
+        hole = F.pad(hole.float(), border, mode="replicate")[None] > 0
+        batch = StereoBatch(*views, hole, torch.tensor([fps], dtype=torch.float32), replaced=replaced)
+        right = self._clip.decode(self._clip.sample(batch)).div_(2).add_(0.5).clamp_(0, 1)
+        return right[..., :height, :width].to(left.device)
 
-    def _condition(self, batch: StereoBatch, tile: Tile) -> tuple[Condition, torch.Generator]:
-        """What the network is told of a tile, kept on the CPU, and the source of its noise."""
-        part = StereoBatch(
-            *(tile.crop(video).to(self._device) for video in (batch.left, batch.warped, batch.hole)),
-            batch.fps.to(self._device),
-            replaced=None if batch.replaced is None else batch.replaced.to(self._device),
-        )
-        generator = torch.Generator(self._device).manual_seed(self._seed)
-        condition = self._model.condition(part, self._noise_aug, self._add_noise, generator)
-        return _to(condition, torch.device("cpu")), generator
-
-
-def _to(condition: Condition, device: torch.device) -> Condition:
-    return Condition(**{name: value.to(device) for name, value in vars(condition).items()})
-
-
-def _tiles(video: Tensor, side: int, overlap: int) -> list[Tile]:
-    """Of a video (..., H, W); a side of 0 means whole frames."""
-    height, width = video.shape[-2:]
-    return plan_tiles(height, width, (side, side) if side else (height, width), overlap if side else 0)
-
-
-def fitted(
-    model: M2SVid,
-    device: torch.device,
-    options: Options,
-    width: int,
-    height: int,
-    depth: DepthEstimator | None,
-) -> ModelRefiner:
-    """The refiner that gets by with the memory that the options allow, for frames of width × height.
-
-    What `depth`, if there is one, keeps on the device between its calls is not to be had.
-
-    Raises:
-        UserError: there is none.
-    """
-    multiple = model.size_multiple
-    wished = Fit(
-        options.window or model.usage.window,
-        options.tile or 0,
-        options.decode_chunk or options.window or model.usage.window,
-        options.decode_tile or 0,
-    )
-    names = ("window", "tile", "decode_chunk", "decode_tile")
-    fixed = frozenset(name for name in names if getattr(options, name) is not None)
-    budget = available(options.vram, device)
-    if budget is not None:
-        _encode_single_frames(model)
-        sizes = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
-        overlap = model.usage.overlap if options.overlap is None else options.overlap
-        wished = fit(
-            budget,
-            measure(model),
-            *sizes,
-            wished,
-            fixed,
-            overlap,
-            may_offload=device.type != "cpu",
-            taken=0 if depth is None else depth.resident,
-        )
-    return ModelRefiner(
-        model,
-        device,
-        wished.tile,
-        options.tile_overlap,
-        wished.window,
-        options.overlap,
-        wished.decode_chunk,
-        wished.decode_tile,
-        wished.offload,
-        depth is not None and depth.alone,
-        options.num_steps,
-        options.noise_aug,
-        options.add_noise,
-        options.seed,
-    )
-
-
-def _encode_single_frames(model: M2SVid) -> None:
-    if isinstance(model.vae, SVDAutoencoder):
-        model.vae.encode_chunk = 1
+    def _check(self, left: Tensor, warped: Tensor, hole: Tensor) -> None:
+        frames, height, width = len(left), *left.shape[-2:]
+        for name, tensor, channels in (("left", left, 3), ("warped", warped, 3), ("hole", hole, 1)):
+            wanted = (frames, channels, height, width)
+            if tuple(tensor.shape) != wanted:
+                raise UserError(
+                    f"{name} must be {wanted} (T, C, H, W) beside left, but is {tuple(tensor.shape)}"
+                )
+        if hole.dtype != torch.bool:
+            raise UserError(f"hole must be bool (True = no source pixel landed there), but is {hole.dtype}")
+        if frames > self.window:
+            raise UserError(
+                f"the model takes up to {self.window} frames at a time, got {frames}: longer videos go "
+                "through `python -m m2svid convert`"
+            )

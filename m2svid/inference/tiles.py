@@ -1,4 +1,4 @@
-"""Tiles over space: how a frame of any size goes through a network that takes smaller ones.
+"""Tiles over space: a frame of any size cut into pieces that a network takes.
 
 Shapes: H W of a frame, in pixels or in positions of its latents. Tiles overlap. The U-Net's are blended in
 latent space, before decoding (paper, Appendix E); the decoder's, where there are any, as pixels.
@@ -6,10 +6,8 @@ latent space, before decoding (paper, Appendix E); the decoder's, where there ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from m2svid.errors import UserError
@@ -58,44 +56,3 @@ def _starts(length: int, size: int, overlap: int, step: int = 8) -> list[int]:
         return [0]
     count = -(-(length - overlap) // (size - overlap))
     return [round(place * (length - size) / (count - 1) / step) * step for place in range(count)]
-
-
-def blend(tiles: list[Tile], parts: Iterator[Tensor]) -> Tensor:
-    """Joins tiles to the whole frame on the CPU; what they share is cross-faded linearly.
-
-    Args:
-        tiles: of a frame, all of one size, in the units of what is blended.
-        parts: (..., tile H, tile W) in the order of the tiles; taken one by one, none is kept.
-
-    Returns:
-        (..., H, W).
-    """
-    if len(tiles) == 1:
-        return next(parts).cpu()
-    height = max(tile.top + tile.height for tile in tiles)
-    width = max(tile.left + tile.width for tile in tiles)
-    total = weights = None
-    for tile, moved in zip(tiles, parts, strict=True):
-        part = moved.cpu()
-        if total is None or weights is None:
-            total = part.new_zeros(*part.shape[:-2], height, width)
-            weights = part.new_zeros(height, width)
-        rows = _ramp(tile.top, tile.height, {other.top for other in tiles})
-        columns = _ramp(tile.left, tile.width, {other.left for other in tiles})
-        weight = (rows[:, None] * columns).to(part)
-        tile.crop(total).add_(part * weight)
-        tile.crop(weights).add_(weight)
-    return total.div_(weights)
-
-
-def _ramp(start: int, size: int, starts: set[int]) -> Tensor:
-    """1 inside, falling linearly to the tile's borders over what it shares with its neighbours."""
-    before = max((other for other in starts if other < start), default=None)
-    after = min((other for other in starts if other > start), default=None)
-    place = torch.arange(size) + 0.5
-    ramp = torch.ones_like(place)
-    if before is not None:
-        ramp = torch.minimum(ramp, place / (before + size - start))
-    if after is not None:
-        ramp = torch.minimum(ramp, (size - place) / (start + size - after))
-    return ramp

@@ -1,12 +1,18 @@
-"""Windows over time: how a shot of any length is cut into the clips that a model takes."""
+"""Windows over time: a shot of any length cut into the clips that a model takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from m2svid.errors import UserError
-from m2svid.video.shots import Shot
+
+if TYPE_CHECKING:
+    from m2svid.video.shots import Shot  # its module needs the film packages
 
 WITHOUT_MODEL = 16  # frames of a window where no model looks at them together
 
@@ -52,8 +58,13 @@ class Window:
     def num_frames(self) -> int:
         return self.stop - self.start
 
+    def share(self) -> Tensor:
+        """(shared,): the share of this window in each frame that the window before has made, too; 0 in known
+        ones, then growing linearly."""
+        return (torch.arange(self.shared) - self.known + 1).clamp(min=0) / (self.fade + 1)
 
-def plan(shots: Sequence[Shot], length: int, overlap: int) -> list[Window]:
+
+def plan_windows(shots: Sequence[Shot], length: int, overlap: int) -> list[Window]:
     """Cut shots into windows.
 
     All windows have `length` frames, but for shots that are shorter. Of the frames they share, the first
@@ -98,5 +109,5 @@ def window_borders(shots: Sequence[Shot], length: int, overlap: int) -> tuple[in
     arguments as of `plan`.
     """
     cuts = {shot.start for shot in shots}
-    later = [window for window in plan(shots, length, overlap) if window.emit_start not in cuts]
+    later = [window for window in plan_windows(shots, length, overlap) if window.emit_start not in cuts]
     return len(later), {at for w in later for at in range(w.emit_start, w.emit_start + w.fade + 1)}

@@ -20,7 +20,6 @@ from m2svid.attention import AttentionStrategy
 from m2svid.batch import StereoBatch
 from m2svid.described import Described
 from m2svid.errors import UserError
-from m2svid.inference.refine import refine
 from m2svid.model import denoiser
 from m2svid.model.card import ModelCard, Usage
 from m2svid.model.conditioning import Condition, Conditioning
@@ -209,51 +208,6 @@ class M2SVid(nn.Module):
 
         shape = (B, T, self.vae.latent_channels, h, w)
         return (sampler or Sampler())(denoise, shape, condition.mask.device, generator, x)
-
-    def refine(
-        self,
-        left: Tensor,
-        warped: Tensor,
-        hole: Tensor,
-        fps: float,
-        num_steps: int | None = None,
-        noise_aug: float | None = None,
-        add_noise: bool = True,
-        seed: int = 0,
-        replaced: Tensor | None = None,
-    ) -> Tensor:
-        """The right view of one clip of any size, (T, 3, H, W) float32 in [0, 1], on the device of `left`.
-
-        The hole is closed and the warped view blackened inside; sizes that are no multiple of `size_multiple`
-        are padded by repeating the border, then cropped. The VAE decodes `vae.decode_chunk` frames at a time.
-
-        Args:
-            left: (T, 3, H, W) left view, float in [0, 1] or uint8; T at most `usage.window`.
-            warped: (T, 3, H, W) left view warped to the right eye, float in [0, 1] or uint8.
-            hole: (T, 1, H, W) bool, True = no source pixel landed there, as `warp` gives it.
-            fps: frames per second.
-            num_steps: steps of the sampler; None = the model's, 1 for M2SVid.
-            noise_aug: level of the conditioning noise; None = the model's, 0.02 for M2SVid.
-            add_noise: False keeps the conditioning's pixels clean; the model is told `noise_aug`
-                nevertheless.
-            seed: of all noise; the same seed gives the same result.
-            replaced: (T,) bool, frames of `warped` that are known right frames; None = no frame.
-
-        Raises:
-            UserError: a shape or type is wrong, or there are more frames than the model takes.
-        """
-        return refine(
-            self,
-            left,
-            warped,
-            hole,
-            fps,
-            num_steps,
-            noise_aug,
-            add_noise=add_noise,
-            seed=seed,
-            replaced=replaced,
-        )
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *args: Any, **options: Any) -> M2SVid:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -29,6 +27,7 @@ from m2svid.data.sources import expand_shards, read_shard
 from m2svid.errors import UserError
 from m2svid.files import whole
 from m2svid.video.anaglyph import anaglyph
+from m2svid.video.colormap import colorize
 from m2svid.warping.view import close_view, warp_view
 
 log = logging.getLogger(__name__)
@@ -37,26 +36,6 @@ ERROR_SCALE = 0.25
 """Mean absolute error (of the range 0..1) that is drawn in the colour map's last colour."""
 
 _HOLE_COLOR = (1.0, 0.0, 1.0)
-
-
-def colorize(value: Tensor, low: float, high: float, colormap: Literal["turbo", "inferno"]) -> Tensor:
-    """Values as colours: (..., 1, H, W) float -> (..., 3, H, W) in [0, 1].
-
-    Args:
-        value: what is drawn; below `low` looks like `low`, above `high` and NaN like `high`.
-        low: value of the first colour.
-        high: value of the last colour.
-        colormap: "turbo" for disparity, "inferno" (perceptually uniform, dark = small) for errors.
-    """
-    index = ((value.float() - low) / max(high - low, 1e-9) * 255).round().nan_to_num(255).clamp(0, 255).long()
-    return _colors(colormap).to(value.device)[index.squeeze(-3)].movedim(-1, -3)
-
-
-@cache
-def _colors(colormap: str) -> Tensor:
-    code = {"turbo": cv2.COLORMAP_TURBO, "inferno": cv2.COLORMAP_INFERNO}[colormap]
-    bgr = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], code)[:, 0]
-    return torch.from_numpy(bgr[:, ::-1].copy()).float() / 255  # 256 3
 
 
 def error_map(pred: Tensor, truth: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 from av.codec.context import Flags
 
 from m2svid.errors import UserError
-from m2svid.files import whole
+from m2svid.files import save_arrays
 from m2svid.video import x264
 from m2svid.video.planes import PixelFormat, Plane, from_planes
 from m2svid.video.read import UNTAGGED, Color
@@ -178,13 +178,3 @@ def read_piece(path: Path) -> Iterator[Packet]:
     for place, length in enumerate(size.tolist()):
         yield Packet(int(order[place]), bool(key[place]), data[start : start + length].tobytes())
         start += length
-
-
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write an npz that is either whole and on the disk or not there.
-
-    Raises:
-        UserError: it can't be written, for instance because the disk is full.
-    """
-    with whole(path, "what is done so far is kept") as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)

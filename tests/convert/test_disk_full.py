@@ -10,9 +10,10 @@ import av
 import numpy as np
 import pytest
 
+from m2svid import files
 from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
-from m2svid.video import mux, write
+from m2svid.video import mux
 from tests.convert.films import make_depth, make_film, picture
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -37,7 +38,7 @@ def test_while_pieces_are_written(call, tmp_path, monkeypatch):
             raise FULL
         save(file, **arrays)
 
-    monkeypatch.setattr(write.np, "savez", fail_at_the_second)
+    monkeypatch.setattr(files.np, "savez", fail_at_the_second)
     with pytest.raises(UserError, match=r"can't be written: No space left on device; what is done so far"):
         call("out.mp4")
     assert not (tmp_path / "out.mp4").exists()

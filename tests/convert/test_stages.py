@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from m2svid.convert.stages.depth import depth as estimate
-from m2svid.convert.stages.refine import refine
-from m2svid.convert.stages.warp import warp
-from m2svid.convert.verbs import convert
+from m2svid.convert.verbs import convert, refine, warp
+from m2svid.convert.verbs import depth as estimate
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film, picture, read_luma, read_rgb, read_times
 

@@ -11,18 +11,14 @@ import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
-from m2svid.convert.options import Options
-from m2svid.convert.setup import open_depth
 from m2svid.convert.verbs import convert
-from m2svid.convert.work_folder import WorkFolder
-from m2svid.depth.depthcrafter import DepthCrafter, cross_fade
+from m2svid.depth.base import DepthRequest
+from m2svid.depth.depthcrafter import DepthCrafter
+from m2svid.depth.registry import open_depth
 from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
-from m2svid.inference.footprint import measure
-from m2svid.inference.memory import Fit
-from m2svid.inference.refiner import ModelRefiner
+from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
-from m2svid.video.read import Video
 from m2svid.video.shots import Shot
 from tests.convert.films import make_film, picture, read_rgb
 from tests.model import tiny
@@ -52,12 +48,12 @@ def frames():
     return [picture(index, 32, 24) for index in range(14)]
 
 
-def plain_latents(model, frames, window, overlap):
+def plain_latents(model, sampler, frames, window, overlap):
     """All windows of a shot as DepthCrafter's paper and program have them, in the plainest way."""
     video = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()[None] / 255
     height, width = video.shape[-2:]
     ids = torch.tensor([[7.0, 127.0, 0.02]])
-    sigmas = model.usage.sampler.sigmas()
+    sigmas = sampler.sigmas()
     drawn, z = None, None
     for start in range(0, max(len(frames) - overlap, 1), window - overlap):
         part = video[:, start : start + window]
@@ -93,9 +89,8 @@ def plain_depth(model, z):
 def test_one_window_is_the_model_itself(folders, frames):
     depth = DepthCrafter(*folders)
     assert (depth.chunk, depth.overlap, depth.steady) == (85, 25, True)
-    z = plain_latents(depth._model, frames[:5], 110, 25)
+    z = plain_latents(depth._model, depth._clip.sampler, frames[:5], 110, 25)
     np.testing.assert_allclose(depth(frames[:5], 0), plain_depth(depth._model, z), atol=2e-3)
-    assert depth.memory is None
 
 
 @torch.no_grad()
@@ -104,32 +99,27 @@ def test_windows_of_a_long_shot_continue_each_other_and_are_resumed(folders, fra
         depth = DepthCrafter(*folders, window=7, overlap=3)
         # of the published level, 700, too little of known latents is left to be seen here
         sampler = Sampler(num_steps=5, start="noise", spacing="full", sigma_max=2.0)
-        depth._model.usage = replace(depth._model.usage, sampler=sampler)
+        depth._clip = replace(depth._clip, sampler=sampler)
         return depth
 
     def read(start, stop):
         return frames[start:stop]
 
-    model = make()._model
-    z = plain_latents(model, frames, 7, 3)
+    model, sampler = make()._model, make()._clip.sampler
+    z = plain_latents(model, sampler, frames, 7, 3)
     expected = np.concatenate([plain_depth(model, z[:, start:stop]) for start, stop in WINDOWS])
     low, high = expected.min(), expected.max()
 
-    with WorkFolder(tmp_path / "out", {}) as work:
-        shot = ShotDepth(make(), Shot(0, 0, 14), read, work)
-        shot.prepare(lambda _: None)
-        whole = shot.get(0, 14, frames)
-        np.testing.assert_allclose(whole, (expected - low) / (high - low), atol=2e-3)
-        assert len(list((work.path / "depth").iterdir())) == 3
-        shot._piece(8).unlink()  # as if the run had died before the last window, which knows of the first
-        again = ShotDepth(make(), Shot(0, 0, 14), read, work)
-        again.prepare(lambda _: None)
-        np.testing.assert_array_equal(again.get(0, 14, frames), whole)
-
-
-def test_cross_fade_by_hand():
-    faded = cross_fade(torch.zeros(1, 3, 1, 1, 1), torch.ones(1, 5, 1, 1, 1))
-    torch.testing.assert_close(faded[0, :, 0, 0, 0], torch.tensor([0, 0.5, 1, 1, 1]))
+    shot = ShotDepth(make(), Shot(0, 0, 14), read, tmp_path)
+    shot.prepare(lambda _: None)
+    whole = shot.get(0, 14, frames)
+    np.testing.assert_allclose(whole, (expected - low) / (high - low), atol=2e-3)
+    pieces = sorted(tmp_path.iterdir())
+    assert len(pieces) == 3
+    pieces[2].unlink()  # as if the run had died before the last window, which knows of the first
+    again = ShotDepth(make(), Shot(0, 0, 14), read, tmp_path)
+    again.prepare(lambda _: None)
+    np.testing.assert_array_equal(again.get(0, 14, frames), whole)
 
 
 def test_large_frames_are_shrunk_to_the_longest_side(folders):
@@ -145,35 +135,70 @@ def test_converts_a_film_with_a_cut(folders, tmp_path):
     assert read_rgb(tmp_path / "out.mp4").shape == (9, 24, 64, 3)
 
 
-def test_wrong_models_are_named(folders, tmp_path):
-    video = Video(make_film(tmp_path / "film.mp4", 1))
+def test_wrong_models_are_named(folders):
     with pytest.raises(UserError, match="backbone"):
-        open_depth(Options(refine="none", depth=str(folders[0])), torch.device("cpu"), video)
+        open_depth(DepthRequest(str(folders[0]), torch.device("cpu")))
 
 
-def test_window_fits_the_memory_and_is_kept(folders, tmp_path, capsys, monkeypatch):
-    kept = []
-    monkeypatch.setattr(
-        WorkFolder, "remove", lambda self: kept.append(json.loads((self.path / "settings.json").read_text()))
-    )
-    film = make_film(tmp_path / "film.mp4", 20, size=(32, 24))
+def small_memory(monkeypatch, fails):
+    """Sampling fails where `fails` (number of the call, frames) is true."""
+    sample, calls = M2SVid.sample, []
+
+    def limited(self, condition, *rest):
+        calls.append(condition)
+        if fails(len(calls), condition.mask.shape[1]):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return sample(self, condition, *rest)
+
+    monkeypatch.setattr(M2SVid, "sample", limited)
+
+
+def test_a_shot_begins_again_with_windows_that_fit(folders, frames, tmp_path, monkeypatch):
+    """As if those had been chosen; what was done with longer ones is thrown away."""
+    folders_of = [tmp_path / "asked", tmp_path / "forced"]
+    asked = ShotDepth(shortened(folders, 8), Shot(0, 0, 14), lambda *at: frames[slice(*at)], folders_of[0])
+    asked.prepare(lambda _: None)
+    small_memory(monkeypatch, lambda call, frames: call == 2)
+    counted = []
+    depth = shortened(folders, 12)
+    forced = ShotDepth(depth, Shot(0, 0, 14), lambda *at: frames[slice(*at)], folders_of[1])
+    forced.prepare(counted.append)
+    assert depth.memory.plan.window == 8
+    assert sum(counted) == 14 and min(counted) < 0
+    assert [f.name for f in folders_of[1].iterdir()] == [f.name for f in folders_of[0].iterdir()]
+    np.testing.assert_array_equal(forced.get(0, 14, frames), asked.get(0, 14, frames))
+
+
+def shortened(folders, window):
+    """A DepthCrafter whose plan begins with shorter windows than its own."""
+    depth = DepthCrafter(*folders)
+    depth.memory.reset(replace(depth.memory.plan, window=window, offload=True))
+    return depth
+
+
+def test_a_film_goes_on_with_shorter_windows_and_says_so(folders, tmp_path, monkeypatch, capsys):
+    film = make_film(tmp_path / "film.mp4", 26, size=(32, 24), cuts=(13,))
     options = {"depth": str(folders[0]), "depth_backbone": str(folders[1]), "refine": "none"}
-    need = Fit(16, 0, 8).bytes_needed(measure(DepthCrafter(*folders)._model), 24, 32)
-    convert(str(film), tmp_path / "out.mp4", progress="json", vram=f"{need / 1e6:.6f}M", **options)
-    assert "windows of 16 frames sharing 3, 8 frames decoded at a time" in capsys.readouterr().err
-    assert [kept[0][f"depth_{name}"] for name in ("window", "overlap", "decode_chunk")] == [16, 3, 8]
-    with pytest.raises(UserError, match=r"--depth .*: --vram 0\.1G is too little for frames of 32×24"):
-        convert(str(film), tmp_path / "two.mp4", vram="0.1G", **options)
-
-
-def test_the_device_is_left_to_others_between_calls(folders):
-    depth = DepthCrafter(*folders, device="meta", budget=10**10, size=(24, 32))
-    assert depth.alone and not any(parameter.is_meta for parameter in depth._model.parameters())
-    refiner = ModelRefiner(depth._model, torch.device("meta"), guest=True)
-    assert not any(parameter.is_meta for parameter in refiner._model.parameters())
+    small_memory(monkeypatch, lambda call, frames: frames > 8)
+    convert(str(film), tmp_path / "out.mp4", progress="json", **options)
+    told = capsys.readouterr().err
+    assert told.count("the depth model continues with windows of 8 frames") == 1  # not in shot 2
+    small_memory(monkeypatch, lambda call, frames: True)
+    with pytest.raises(UserError, match="too little memory even with windows of 8 frames"):
+        convert(str(film), tmp_path / "two.mp4", progress="quiet", **options)
 
 
 def test_networks_that_take_turns_give_the_same_depth(folders, frames):
-    depth, other = (DepthCrafter(*folders, window=6, overlap=2) for _ in range(2))
-    other._whole = ()
-    np.testing.assert_array_equal(other(frames[:4], 0, frames[4:6]), depth(frames[:4], 0, frames[4:6]))
+    plain, turns = (DepthCrafter(*folders, window=6, overlap=2) for _ in range(2))
+    turns.memory.reset(replace(turns.memory.plan, offload=True))
+    for one, two in zip(
+        plain.continued(frames[:4], 0, frames[4:6], None),
+        turns.continued(frames[:4], 0, frames[4:6], None),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_on_a_gpu_its_networks_leave_room_for_others(folders):
+    assert DepthCrafter(*folders, device="meta").offload
+    assert not DepthCrafter(*folders).offload

@@ -1,168 +1,249 @@
-"""The estimate of memory, and what is chosen to fit it."""
+"""Devices with too little memory, played by networks that refuse what is too large for them."""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import accumulate
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor
 
 from m2svid.attention import Disoccluded
-from m2svid.bench.memory import published
 from m2svid.convert.options import Options
 from m2svid.convert.setup import pick_dtype
 from m2svid.convert.verbs import convert
 from m2svid.convert.work_folder import WorkFolder
 from m2svid.errors import UserError
-from m2svid.inference import footprint
-from m2svid.inference.footprint import Footprint
-from m2svid.inference.memory import Fit, fit, parse_bytes
-from m2svid.inference.refiner import ModelRefiner
+from m2svid.inference.memory import MemoryPlan, Plan, ShorterWindowError, limit_memory, parse_bytes
+from m2svid.inference.refiner import Refiner
 from m2svid.model.conditioning import Conditioning
-from m2svid.model.image_encoder import CLIPImageEncoder
 from m2svid.model.m2svid import M2SVid
-from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SVDAutoencoder
 from m2svid.training.backbone import SmallRandom
-from tests.convert.films import make_depth, make_film
+from tests.convert.films import make_depth, make_film, read_rgb
 from tests.model import tiny
 
-
-@pytest.fixture(scope="module")
-def full() -> Footprint:
-    """Of the published size, in float16."""
-    return footprint.measure(published(torch.float16))
+FULL = "CUDA out of memory. Tried to allocate 8.00 GiB. GPU 0 has"
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> M2SVid:
     torch.manual_seed(0)
-    unet = ConditionedUNet(in_channels=13, **tiny.UNET)
-    conditioning = Conditioning(["left", "warped", "mask"])
     vae = SVDAutoencoder(tiny.vae(), gradient_checkpointing=False)
-    return M2SVid(unet, vae, CLIPImageEncoder(tiny.clip()), conditioning, Disoccluded()).eval()
+    conditioning = Conditioning(["left", "warped", "mask"])
+    return SmallRandom((32,), autoencoder=vae).build(conditioning, Disoccluded()).eval()
 
 
-def test_layers_are_counted_by_hand():
-    layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1)).to("meta")
-    x = torch.empty(1, 3, 10, 10, device="meta")
-    # input of ReLU and its result; the input of the network was there before
-    assert footprint._peak(layers, lambda: layers(x)) == 4 * 100 * (8 + 8)
+def lowered(memory: MemoryPlan, stage: str, fits: Callable[[Plan], bool], side: int = 1920) -> list[Plan]:
+    """All plans that are tried until one fits, or nothing is left."""
+    tried = []
+
+    def work(plan: Plan) -> None:
+        tried.append(plan)
+        if not fits(plan):
+            raise torch.OutOfMemoryError(FULL)
+
+    memory.run(stage, side, work)
+    return tried
 
 
-def test_attention_keeps_no_matrix():
-    tokens = torch.empty(1, 2, 1000, 8, device="meta")
-    peak = footprint._peak(nn.Identity(), lambda: nn.functional.scaled_dot_product_attention(*[tokens] * 3))
-    assert peak == tokens.nbytes
-
-
-def test_the_estimate_is_what_the_profiler_sees(model):
-    """Of the real layers with data: the estimate counts without, and not how kernels do their work."""
-    counted = footprint.measure(model)
-    T, side = 3, 64
-    batch = tiny.batch(B=1, T=T, H=side, W=side)
-    frame = torch.rand(1, 1, 3, side, side) * 2 - 1
-    z = torch.randn(1, T, 4, side // 2, side // 2)
-    with torch.no_grad():
-        condition = model.condition(batch)
-        seen = {
-            "encode": peak_bytes(lambda: model.vae.encode(frame)) / side**2,
-            "sample": peak_bytes(lambda: model.sample(condition)) / (T * side**2),
-            "decode": peak_bytes(lambda: model.decode(z)) / (T * side**2),
-        }
-    for name, real in seen.items():
-        assert getattr(counted, name) == pytest.approx(real, rel=0.15), name
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    """Most bytes that PyTorch holds at a time, beside those held before."""
-    with torch.profiler.profile(profile_memory=True, acc_events=True) as profiler:
-        work()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(accumulate(changes))
-
-
-def test_the_estimate_grows_with_the_size_as_the_layers_do(model, monkeypatch):
-    small = footprint.measure(model)
-    monkeypatch.setattr(footprint, "_SIZE", 1024)
-    large = footprint.measure(model)
-    assert small.unet == sum(p.nbytes for p in model.unet.parameters())
-    for name in ("encode", "sample", "decode"):
-        assert getattr(large, name) == pytest.approx(getattr(small, name), rel=0.02)
-
-
-def test_less_memory_changes_less_important_things_first(full):
-    wished = Fit(25, 0, 25)
-    chosen = [fit(int(size * 1e9), full, 1088, 1920, wished) for size in (200, 24, 10, 6)]
-    assert chosen[0] == wished
-    assert (chosen[1].window, chosen[1].tile) == (25, 0) and chosen[1].decode_chunk < 25
-    assert (chosen[2].window, chosen[2].tile, chosen[2].offload) == (25, 768, True)
-    assert (chosen[3].window, chosen[3].tile, chosen[3].offload) == (16, 512, True)
-    for way, size in zip(chosen, (200, 24, 10, 6), strict=True):
-        assert way.bytes_needed(full, 1088, 1920) <= size * 1e9
-
-
-@pytest.mark.parametrize("size", [8, 12, 24, 48])
-def test_films_of_any_size_fit(size, full):
-    for height, width in [(1088, 1920), (2176, 3840), (4352, 8192)]:
-        way = fit(int(size * 1e9), full, height, width, Fit(25, 0, 25), overlap=3)
-        assert way.bytes_needed(full, height, width) <= size * 1e9
-        one = Fit(25, way.tile, 1, offload=True)
-        assert (way.decode_tile == 0) == (one.bytes_needed(full, height, width) <= size * 1e9)
-    assert way.decode_tile == 1024 and way.decode_chunk > 1
-
-
-def test_more_of_anything_needs_no_less(full):
-    grown = {
-        "window": (8, 16, 25),
-        "tile": (256, 512, 1024, 2048, 0),
-        "decode_chunk": (1, 2, 8, 25),
-        "decode_tile": (512, 768, 1024, 2048, 0),
-        "offload": (True, False),
-    }
-    for name, values in grown.items():
-        for way in (Fit(25, 512, 2, 512), Fit(16, 0, 4, 0, offload=True), Fit(25, 1024, 25, 1024)):
-            ways = [replace(way, **{name: value}) for value in values]
-            needs = [one.bytes_needed(full, 2176, 3840) for one in ways]
-            assert needs == sorted(needs)
-            assert all(
-                one.bytes_needed(full, 1088, 1920) <= need for one, need in zip(ways, needs, strict=True)
-            )
-
-
-def test_what_is_given_stays(full):
-    chosen = fit(int(24e9), full, 1088, 1920, Fit(20, 0, 20), frozenset({"window"}))
-    assert chosen.window == 20 and chosen.decode_chunk < 20
-    everything = frozenset({"window", "tile", "decode_chunk", "decode_tile"})
-    assert fit(10**6, full, 1088, 1920, Fit(20, 2048, 20), everything) == Fit(20, 2048, 20, offload=True)
-    chosen = fit(int(8e9), full, 1088, 1920, Fit(25, 0, 25, 1536), frozenset({"decode_tile"}))
-    assert chosen.decode_tile == 1536
-
-
-def test_what_would_fit_is_told(full):
-    message = r"--vram 3G is too little .* need 4\.\d+G with windows of 8 .* 1 frame decoded .* tiles of"
-    with pytest.raises(UserError, match=message) as error:
-        fit(int(3e9), full, 1088, 1920, Fit(25, 0, 25))
-    needed = float(str(error.value).partition("need ")[2].partition("G")[0])
-    fit(int(needed * 1e9), full, 1088, 1920, Fit(25, 0, 25))
-
-
-def test_windows_stay_longer_than_their_overlap(full):
-    assert fit(int(6e9), full, 1088, 1920, Fit(25, 0, 25), overlap=12).window == 16
-    least = [
-        fit(int(size * 1e8), full, 512, 512, Fit(25, 0, 25), overlap=12).window for size in range(52, 90)
+def test_networks_take_turns_before_anything_changes_the_result():
+    memory = MemoryPlan(Plan(25, 0, 25))
+    tried = lowered(memory, "sample", lambda plan: 0 < plan.tile <= 512)
+    assert [(plan.offload, plan.tile) for plan in tried] == [
+        (False, 0),
+        (True, 0),
+        (True, 1024),
+        (True, 768),
+        (True, 512),
     ]
-    assert set(least) <= {16, 25}
+    assert memory.plan == Plan(25, 512, 25, 0, offload=True)
+    # decoding has its own steps, and goes on from there
+    tried = lowered(memory, "decode", lambda plan: plan.decode_tile == 768)
+    assert [plan.decode_chunk for plan in tried] == [25, 12, 6, 3, 1, 1, 1]
+    assert [plan.decode_tile for plan in tried] == [0, 0, 0, 0, 0, 1024, 768]
+    assert {plan.tile for plan in tried} == {512}
+    memory.reset()
+    assert memory.plan == Plan(25, 0, 25)
 
 
-def test_decode_tiles_are_multiples_of_64():
-    with pytest.raises(UserError, match="--decode-tile must be a multiple of 64 px, or 0, not 100"):
-        Options(refine="none", decode_tile=100)
+def test_only_tiles_smaller_than_the_frame_are_tried():
+    tried = lowered(MemoryPlan(Plan(25, offload=True)), "sample", lambda plan: plan.tile == 256, side=640)
+    assert [plan.tile for plan in tried] == [0, 512, 384, 256]
+
+
+def test_what_the_user_has_chosen_stays():
+    memory = MemoryPlan(Plan(25, 1024, 25), frozenset({"tile", "decode_chunk"}))
+    message = r"windows of 25 frames, tiles of 1024 px, 25 frames .* \(CUDA out of memory\): give a smaller"
+    with pytest.raises(UserError, match=message):
+        lowered(memory, "sample", lambda plan: False)
+    tried = lowered(memory, "decode", lambda plan: plan.decode_tile == 512)
+    assert {plan.decode_chunk for plan in tried} == {25}
+
+
+def test_a_shorter_window_is_the_caller_s_to_begin():
+    memory = MemoryPlan(Plan(110, offload=True), frozenset({"tile"}), windows=(96, 48, 8))
+    with pytest.raises(ShorterWindowError):
+        lowered(memory, "sample", lambda plan: plan.window <= 48)
+    assert memory.plan.window == 96
+    with pytest.raises(ShorterWindowError):
+        lowered(memory, "sample", lambda plan: plan.window <= 48)
+    assert memory.plan.window == 48
+    assert len(lowered(memory, "sample", lambda plan: plan.window <= 48)) == 1
+
+
+def test_devices_that_fail_together_lower_their_plan_once():
+    memory, gate, told = MemoryPlan(Plan(25)), threading.Barrier(2), []
+    memory.on_change = told.append
+
+    def work(plan: Plan) -> Plan:
+        if not plan.offload:
+            gate.wait(timeout=10)
+            raise torch.OutOfMemoryError(FULL)
+        return plan
+
+    threads = [threading.Thread(target=memory.run, args=("sample", 512, work)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert told == [Plan(25, offload=True)] == [memory.plan]
+
+
+def test_the_memory_of_failed_work_is_free_when_it_is_tried_again():
+    alive: list[int] = []
+
+    class Block:
+        def __init__(self) -> None:
+            alive.append(1)
+
+        def __del__(self) -> None:
+            alive.pop()
+
+    def work(plan: Plan) -> int:
+        before, block = len(alive), Block()
+        if not plan.offload:
+            raise torch.OutOfMemoryError(FULL)
+        del block
+        return before
+
+    assert MemoryPlan(Plan(25)).run("sample", 512, work) == 0
+
+
+def clip() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    left, warped = torch.rand(2, 4, 3, 20, 30, generator=generator)
+    hole = torch.zeros(4, 1, 20, 30, dtype=torch.bool)
+    hole[..., 5:9, 10:15] = True
+    return left, warped, hole
+
+
+def test_networks_that_take_turns_give_the_same_view(model):
+    """Lent to the device where they are, and given back."""
+    plain = Refiner(model)(*clip(), 8)
+    homes = [parameter.data_ptr() for parameter in model.parameters()]
+    turns = Refiner(model, offload=True)
+    assert torch.equal(turns(*clip(), 8), plain)
+    assert [parameter.data_ptr() for parameter in model.parameters()] == homes
+    assert "taking turns" in turns.description
+
+
+def test_a_device_without_memory_gives_what_its_plan_gives_elsewhere(model, monkeypatch):
+    """Decoding fails for more than one frame; the view is that of a user who asked for one at a time."""
+    asked = Refiner(model, decode_chunk=1, offload=True)(*clip(), 8)
+    small_memory(monkeypatch, frames=1)
+    refiner = Refiner(model)
+    assert torch.equal(refiner(*clip(), 8), asked)
+    assert (refiner.memory.plan.decode_chunk, refiner.memory.plan.offload) == (1, True)
+    with pytest.raises(UserError, match=r"too little memory even with .* 4 frames decoded at a time"):
+        Refiner(model, decode_chunk=4, decode_tile=0)(*clip(), 8)
+
+
+def small_memory(monkeypatch, frames: int, after: int = 0) -> None:
+    """Decoding more than some frames fails, from the call after some others on."""
+    decode, calls = SVDAutoencoder.decode, []
+
+    def limited(self: SVDAutoencoder, latent: Tensor) -> Tensor:
+        calls.append(latent)
+        if latent.shape[1] > frames and len(calls) > after:
+            raise torch.OutOfMemoryError(FULL)
+        return decode(self, latent)
+
+    monkeypatch.setattr(SVDAutoencoder, "decode", limited)
+
+
+@pytest.fixture
+def film(model, tmp_path):
+    """Runs `convert` on a film of three windows."""
+    model.save_pretrained(tmp_path / "model")
+    source = make_film(tmp_path / "film.mp4", 18, size=(32, 24))
+    options = {"depth": str(make_depth(tmp_path / "depth.npz", 18)), "weights": str(tmp_path / "model")}
+    options |= {"window": 8, "codec": "ffv1", "progress": "json"}
+    return lambda name, **more: convert(str(source), tmp_path / name, **(options | more))
+
+
+def test_a_film_goes_on_with_less_says_so_and_keeps_what_is_done(film, tmp_path, monkeypatch, capsys):
+    film("whole.mkv")
+    film("chunks.mkv", decode_chunk=4)
+    capsys.readouterr()
+    small_memory(monkeypatch, frames=4, after=1)  # the first window is decoded as a whole
+    film("out.mkv")
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    told = [event for event in events if event["event"] == "memory"]
+    assert [(event["offload"], event["decode_chunk"]) for event in told] == [(True, 8), (True, 4)]
+    text = "out of memory: the model continues with windows of 8 frames, whole frames, 4 frames decoded"
+    assert told[1]["text"].startswith(text)
+    assert events[-1]["memory"]["model"]["decode_chunk"] == 4
+    out, whole, chunks = (read_rgb(tmp_path / f"{name}.mkv") for name in ("out", "whole", "chunks"))
+    assert (out[:6] == whole[:6]).all() and (out[:6] != chunks[:6]).any()  # made before, and kept
+    assert (out[8:] != whole[8:]).any()
+
+
+def test_a_continued_run_takes_up_the_plan_and_needs_no_equal_memory(film, tmp_path, monkeypatch):
+    """Killed after memory had run out: the next run, with memory, makes the same film."""
+    small_memory(monkeypatch, frames=4)
+    film("straight.mkv")
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFolder, "drop_tail", stop)
+        with pytest.raises(KeyboardInterrupt):
+            film("broken.mkv")
+    work = tmp_path / "broken.mkv.work"
+    assert json.loads((work / "memory.json").read_text())["model"]["decode_chunk"] == 4
+    assert len(list((work / "film").iterdir())) == 2
+    monkeypatch.undo()
+    film("broken.mkv")
+    assert (tmp_path / "broken.mkv").read_bytes() == (tmp_path / "straight.mkv").read_bytes()
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_new_film_begins_with_the_first_plan(film, monkeypatch, capsys):
+    small_memory(monkeypatch, frames=4)
+    film("one.mkv")
+    monkeypatch.undo()
+    capsys.readouterr()
+    film("two.mkv")
+    assert "out of memory" not in capsys.readouterr().err
+
+
+def test_a_limit_is_real_on_a_gpu_and_refused_elsewhere(monkeypatch):
+    class Card:
+        total_memory = 24_000_000_000
+
+    limits = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: limits.append(given))
+    for size in ("8G", "auto", "48G"):
+        limit_memory(size, torch.device("cuda", 1))
+    assert [share for share, _ in limits] == [pytest.approx(1 / 3), 1, 1]
+    assert {device.index for _, device in limits} == {1}
+    limit_memory("auto", torch.device("cpu"))
+    with pytest.raises(UserError, match="--vram 8G limits GPUs, but the models run on cpu"):
+        limit_memory("8G", torch.device("cpu"))
 
 
 def test_sizes_are_read():
@@ -172,54 +253,9 @@ def test_sizes_are_read():
             parse_bytes(wrong)
 
 
-def test_networks_that_take_turns_give_the_same_view(model):
-    """Lent to the device where they are, and given back."""
-    generator = torch.Generator().manual_seed(1)
-    left, warped = torch.rand(2, 4, 3, 20, 30, generator=generator)
-    hole = torch.zeros(4, 1, 20, 30, dtype=torch.bool)
-    hole[..., 5:9, 10:15] = True
-    plain = ModelRefiner(model)(left, warped, hole, 8, None)
-    homes = [parameter.data_ptr() for parameter in model.parameters()]
-    turns = ModelRefiner(model, torch.device("cpu"), offload=True)
-    assert torch.equal(turns(left, warped, hole, 8, None), plain)
-    assert [parameter.data_ptr() for parameter in model.parameters()] == homes
-    assert "taking turns" in turns.description
-    guest = ModelRefiner(model, guest=True)
-    assert torch.equal(guest(left, warped, hole, 8, None), plain)
-
-
-def test_what_others_keep_is_not_to_be_had(model, full):
-    needs = [
-        fit(int(8e9), full, 1088, 1920, Fit(25, 0, 25), taken=int(taken * 1e9)).bytes_needed(full, 1088, 1920)
-        for taken in (0, 0.3, 1, 2)
-    ]
-    assert all(need <= (8 - taken) * 1e9 for need, taken in zip(needs, (0, 0.3, 1, 2), strict=True))
-    with pytest.raises(UserError, match=r"--vram 8G is too little .* need 9\.3G with"):
-        fit(int(8e9), full, 1088, 1920, Fit(25, 0, 25), taken=int(5e9))
-
-
-def test_choice_is_printed_and_kept(tmp_path, capsys, monkeypatch):
-    torch.manual_seed(0)
-    conditioning = Conditioning(["left", "warped", "mask"])
-    small = SmallRandom((32,)).build(conditioning, Disoccluded())
-    small.save_pretrained(tmp_path / "model")
-    film = make_film(tmp_path / "film.mp4", 3)
-    kept = []
-    monkeypatch.setattr(
-        WorkFolder, "remove", lambda self: kept.append(json.loads((self.path / "settings.json").read_text()))
-    )
-    options = {
-        "depth": str(make_depth(tmp_path / "depth.npz", 3)),
-        "weights": str(tmp_path / "model"),
-        "progress": "json",
-    }
-    need = Fit(8, 0, 8).bytes_needed(footprint.measure(small), 48, 64)
-    convert(str(film), tmp_path / "out.mp4", vram=f"{need / 1e6:.6f}M", **options)
-    assert "windows of 8 frames" in capsys.readouterr().err
-    assert [kept[0][name] for name in ("window", "tile", "decode_chunk", "decode_tile")] == [8, 0, 8, 0]
-    assert "vram" not in kept[0] and kept[0]["dtype"] == "float32"
-    with pytest.raises(UserError, match=r"--vram 0\.1G"):
-        convert(str(film), tmp_path / "two.mp4", vram="0.1G", **options)
+def test_decode_tiles_are_multiples_of_64():
+    with pytest.raises(UserError, match="--decode-tile must be a multiple of 64 px, or 0, not 100"):
+        Options(refine="none", decode_tile=100)
 
 
 def test_auto_is_float16_on_a_gpu_and_float32_elsewhere():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from m2svid.errors import UserError
-from m2svid.inference.tiles import Tile, blend, plan_tiles
+from m2svid.inference.blending import blend
+from m2svid.inference.tiles import Tile, plan_tiles
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (576, 1024), (1088, 1920), (64, 4096)])

@@ -9,6 +9,7 @@ from diffusers import EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
+from m2svid.inference.refiner import Refiner
 from m2svid.model.sampler import Sampler
 from m2svid.warping.mask import blacken
 from m2svid.weights.load import load, save
@@ -88,14 +89,14 @@ def test_stereocrafter_is_what_diffusers_computes(stereocrafter, batch, steps):
 def test_stereocrafter_refines_and_is_kept(stereocrafter, batch, tmp_path):
     model, _ = stereocrafter
     clip = (batch.left[0], batch.warped[0], batch.hole[0])
-    right = model.refine(*clip, fps=24)  # 8 steps, no noise on the conditioning
+    right = Refiner(model)(*clip, fps=24)  # 8 steps, no noise on the conditioning
     assert right.shape == (T, 3, H, W)
     save(model, tmp_path / "model")
     again = load(tmp_path / "model")
     assert (again.usage.window, again.usage.overlap, again.usage.mark_known) == (23, 3, False)
-    assert torch.equal(again.refine(*clip, fps=24), right)
+    assert torch.equal(Refiner(again)(*clip, fps=24), right)
     with pytest.raises(UserError, match="up to 23 frames"):
-        model.refine(*(view.repeat(8, 1, 1, 1) for view in clip), fps=24)
+        Refiner(model)(*(view.repeat(8, 1, 1, 1) for view in clip), fps=24)
 
 
 def test_depthcrafter(folder, batch, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from m2svid.batch import StereoBatch
+from m2svid.inference.refiner import Refiner
 from m2svid.model.image_encoder import preprocess
 from m2svid.model.sampler import Sampler
 from m2svid.warping.mask import blacken, close_hole, dilate
@@ -85,5 +86,5 @@ def test_denoiser_and_sampler(case, condition):
 
 def test_refine_end_to_end(case):
     model, io = case
-    right = model.refine(io["left"], io["warped"], io["mask_raw"] > 0.5, fps=8, add_noise=False)
+    right = Refiner(model, add_noise=False)(io["left"], io["warped"], io["mask_raw"] > 0.5, fps=8)
     close(right, (io["frames_1step"] / 2 + 0.5).clamp(0, 1))

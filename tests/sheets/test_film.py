@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from m2svid.convert.stages.warp import warp
-from m2svid.convert.verbs import convert
+from m2svid.convert.verbs import convert, warp
 from m2svid.errors import UserError
 from m2svid.sheets.film import sheet
 from tests.convert.films import make_depth, make_film, read_rgb

@@ -1,0 +1,142 @@
+"""A model and one clip of any size: tiles, networks on the device, chunks, and what to do without memory.
+
+The one way through a model; what the clip is made of, and what becomes of it, is the caller's.
+
+Shapes: T frames, H W pixels, C latent channels, h w latent size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from m2svid.batch import StereoBatch
+from m2svid.inference.blending import blend
+from m2svid.inference.memory import MemoryPlan, Plan, lent
+from m2svid.inference.tiles import Tile, plan_tiles
+from m2svid.model.conditioning import Condition
+from m2svid.model.m2svid import M2SVid
+from m2svid.model.sampler import Sampler
+from m2svid.model.vae import SVDAutoencoder
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A model on a device.
+
+    Tiles of the U-Net are blended as latents. Where even a single frame is too large for the decoder, it
+    decodes tiles, which share a quarter of their side and are blended as pixels. That is approximate: its
+    group norms and its attention, which see the whole frame otherwise, take each tile for a frame, so that
+    tiles can differ a little all over; beside their borders they lack what lies beyond.
+
+    Attributes:
+        model: the networks.
+        device: where they run.
+        memory: says how, and is lowered where the device's memory is too small.
+        sampler: of the latents.
+        noise_aug: level of the conditioning noise.
+        add_noise: False keeps the conditioning clean; the network is told the level nevertheless.
+        seed: of all noise; every clip and tile begins with it.
+        tile_overlap: px that neighbouring tiles share.
+    """
+
+    model: M2SVid
+    device: torch.device
+    memory: MemoryPlan
+    sampler: Sampler
+    noise_aug: float
+    add_noise: bool = True
+    seed: int = 0
+    tile_overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model.vae, SVDAutoencoder):
+            self.model.vae.encode_chunk = 1  # the same latents with less memory
+
+    @torch.no_grad()
+    def sample(self, batch: StereoBatch, start: Callable[[torch.Generator], Tensor] | None = None) -> Tensor:
+        """Scaled latents (1, T, C, h, w) of a batch of one clip, on the CPU.
+
+        Args:
+            batch: H and W are multiples of what the model takes.
+            start: draws the noisy latents to begin with; only with whole frames. None = the sampler's own.
+
+        Raises:
+            ShorterWindowError: there is memory for fewer frames only.
+            UserError: there is too little memory.
+        """
+        side = max(batch.left.shape[-2:])
+        return self.memory.run("sample", side, lambda plan: self._sample(batch, start, plan))
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Frames (T, 3, H, W), about in [-1, 1], float32 on the CPU, of scaled latents (1, T, C, h, w).
+
+        Raises:
+            UserError: there is too little memory.
+        """
+        side = max(z.shape[-2:]) * self.model.vae.downscale
+        return self.memory.run("decode", side, lambda plan: self._decode(z, plan))
+
+    def _sample(
+        self, batch: StereoBatch, start: Callable[[torch.Generator], Tensor] | None, plan: Plan
+    ) -> Tensor:
+        model = self.model
+        tiles = _tiles(*batch.left.shape[-2:], plan.tile, self.tile_overlap)
+        with self._present(plan, model.vae, model.image_encoder):
+            conditions = [self._condition(batch, tile, start) for tile in tiles]
+        with self._present(plan, model.unet):
+            latents = (
+                model.sample(_to(condition, self.device), self.sampler, generator, x)
+                for condition, generator, x in conditions
+            )
+            return blend([tile.shrunk(model.vae.downscale) for tile in tiles], latents)
+
+    def _condition(
+        self, batch: StereoBatch, tile: Tile, start: Callable[[torch.Generator], Tensor] | None
+    ) -> tuple[Condition, torch.Generator, Tensor | None]:
+        """What the network is told of a tile, kept on the CPU; the source of its noise; where it starts."""
+        part = StereoBatch(
+            *(tile.crop(video).to(self.device) for video in (batch.left, batch.warped, batch.hole)),
+            batch.fps.to(self.device),
+            replaced=None if batch.replaced is None else batch.replaced.to(self.device),
+        )
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        x = None if start is None else start(generator)
+        condition = self.model.condition(part, self.noise_aug, self.add_noise, generator)
+        return _to(condition, _CPU), generator, x
+
+    def _decode(self, z: Tensor, plan: Plan) -> Tensor:
+        model, scale = self.model, self.model.vae.downscale
+        height, width = (side * scale for side in z.shape[-2:])
+        tiles = _tiles(height, width, plan.decode_tile, plan.decode_tile // 4)
+
+        def decoded(chunk: Tensor) -> Tensor:
+            crops = (tile.shrunk(scale).crop(chunk).to(self.device) for tile in tiles)
+            return blend(tiles, (model.decode(crop)[0].float() for crop in crops))
+
+        with self._present(plan, model.vae):
+            return torch.cat([decoded(chunk) for chunk in z.split(plan.decode_chunk, dim=1)])
+
+    def _present(self, plan: Plan, *networks: nn.Module) -> AbstractContextManager[None]:
+        """The networks are on the device; they leave it afterwards where the plan says so."""
+        if plan.offload:
+            self.model.to(_CPU)
+            return lent(self.device, *networks)
+        self.model.to(self.device)
+        return nullcontext()
+
+
+def _to(condition: Condition, device: torch.device) -> Condition:
+    return Condition(**{name: value.to(device) for name, value in vars(condition).items()})
+
+
+def _tiles(height: int, width: int, side: int, overlap: int) -> list[Tile]:
+    """A side of 0 means whole frames."""
+    return plan_tiles(height, width, (side, side) if side else (height, width), overlap if side else 0)

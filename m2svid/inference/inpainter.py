@@ -1,0 +1,69 @@
+"""The interface of everything that makes a right view of a warped one, and its plain baseline.
+
+Shapes: T frames of a window, H W pixels. Videos are (T, 3, H, W), uint8 or float in [0, 1].
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from m2svid.inference.memory import MemoryPlan
+from m2svid.inference.windows import WITHOUT_MODEL
+from m2svid.warping.fill import fill_from_background
+
+
+class Inpainter(ABC):
+    """Fills the holes of a warped view and may repair the rest.
+
+    Attributes:
+        window: frames that it takes at a time.
+        overlap: frames that neighbouring windows of a shot share.
+        settings: choices that change the result, beside the user's options.
+        memory: plan of its model; None = it needs none.
+        description: one line for the user.
+    """
+
+    window: int
+    overlap: int
+    settings: Mapping[str, int | str] = MappingProxyType({})
+    memory: MemoryPlan | None = None
+    description: str
+
+    @abstractmethod
+    def __call__(
+        self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None = None
+    ) -> Tensor:
+        """Make the right view of a window.
+
+        Args:
+            left: (T, 3, H, W).
+            warped: (T, 3, H, W), the left view warped to the right eye.
+            hole: (T, 1, H, W) bool, True where no source pixel landed.
+            fps: frames per second.
+            known: (K, 3, H, W), right frames 0 to K - 1, made before; None = none.
+
+        Returns:
+            (T, 3, H, W), of the dtype of `warped` or float in [0, 1].
+        """
+
+
+class BackgroundFill(Inpainter):
+    """Holes take the colour of the background beside them; nothing else changes."""
+
+    window, overlap = WITHOUT_MODEL, 0
+    description = "holes filled from the background side (no model)"
+
+    def __call__(
+        self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None = None
+    ) -> Tensor:
+        return fill_from_background(warped, hole)
+
+
+def unit(video: Tensor) -> Tensor:
+    """uint8 or float in [0, 1] -> float in [0, 1]."""
+    return video.float() / 255 if video.dtype == torch.uint8 else video
