@@ -267,7 +267,7 @@ def _read_exr(file: Path) -> np.ndarray:
     try:
         import OpenEXR  # of the few optional packages, only for these files
     except ModuleNotFoundError as error:
-        raise UserError(f"{file} needs the package OpenEXR: pip install OpenEXR") from error
+        raise UserError(f"{file} needs another package: pip install 'm2svid[convert]'") from error
     try:
         with OpenEXR.File(str(file)) as image:
             layers = {name: channel.pixels for name, channel in image.channels().items()}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from m2svid.errors import UserError
-
-if TYPE_CHECKING:
-    from m2svid.video.shots import Shot  # its module needs the film packages
+from m2svid.video.shots import Shot
 
 WITHOUT_MODEL = 16  # frames of a window where no model looks at them together
 
