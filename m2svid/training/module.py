@@ -75,7 +75,7 @@ class M2SVidModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         noise_aug: float = 0.02,
         metrics: Sequence[MetricName] = ("psnr", "ms_ssim", "lpips"),
-        methods: Sequence[Method] = (),
+        methods: list[Method] | None = None,
         protocol: Protocol = Protocol(),  # noqa: B008 (frozen)
         vgg_weights: str | None = None,
         metric_weights: dict[str, str] | None = None,
@@ -86,7 +86,7 @@ class M2SVidModule(LightningModule):
         if noise_aug < 0:
             raise UserError(f"model.noise_aug is a noise level and can't be negative, got {noise_aug}")
         self.recipe = recipe if recipe is not None else EndToEnd()
-        self.evaluation = Evaluation(metrics, methods, protocol, vgg_weights, metric_weights)
+        self.evaluation = Evaluation(metrics, methods or (), protocol, vgg_weights, metric_weights)
         if conditioning is not None and not isinstance(conditioning, Conditioning):
             conditioning = Conditioning(conditioning)
         self.model = backbone.build(conditioning, attention)
