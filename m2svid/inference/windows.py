@@ -100,7 +100,7 @@ def _bounds(shot: Shot, length: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def window_borders(shots: Sequence[Shot], length: int, overlap: int) -> tuple[int, set[int]]:
-    """How many windows follow another in their shot, and the frames that such a window brings in.
+    """Count the windows that follow another in their shot, and find the frames that they bring in.
 
     Those are the frames from where a window's own ones first come in to where the window before is last seen;
     arguments as of `plan`.

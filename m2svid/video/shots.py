@@ -1,4 +1,4 @@
-"""The first look at a film: when its frames are shown, and where its shots begin."""
+"""The survey of a film: times of its frames, and its shots."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Survey:
     shots: tuple[Shot, ...]
 
     def durations(self) -> list[int]:
-        """How long every frame is shown, in units of the time base."""
+        """Duration of every frame, in units of the time base."""
         return [later - time for time, later in pairwise([*self.times, self.end])]
 
 
