@@ -43,6 +43,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "shards": Verb("contact sheet of the clips in shards", "m2svid.sheets.draw:sheet"),
         "film": Verb("contact sheet of a converted film", "m2svid.sheets.film:sheet"),
     },
+    "measure": Verb("measure films that anybody made against the truth", "m2svid.evaluation.measure:measure"),
     "convert": Verb("turn films into stereo films", "m2svid.convert.verbs:convert"),
     "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
     "warp": Verb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
@@ -76,8 +77,7 @@ def spelled_out(words: Sequence[str]) -> list[str]:
             full.append(word)
             continue
         full.append("--" + name[2:].replace("-", "_") + equals + value)
-        alone = following.startswith("--") or following in SHORT
-        if not equals and alone and name not in ("--help", "--print_config"):
+        if not equals and following.startswith("--") and name not in ("--help", "--print_config"):
             full.append("true")
     return full
 

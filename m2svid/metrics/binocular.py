@@ -128,8 +128,7 @@ def disparity_errors(prediction: Frames, truth: Frames, left: Frames) -> dict[st
             low one says that the errors tell little.
         All None if the truth has no consistent pixel, `epe` and `d1` if they share none.
     """
-    width = left.shape[2]
-    search = DisparityRange(-16 * -(-width // 512), 16 * -(-width // 128) - 1)
+    search = search_range(left.shape[2])
     errors, limits, comparable = [], [], 0
     for frames in zip(left, truth, prediction, strict=True):
         gray, true, ours = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
@@ -144,6 +143,11 @@ def disparity_errors(prediction: Frames, truth: Frames, left: Frames) -> dict[st
         "d1": float((error > limit).mean()) if error.size else None,
         "matched": error.size / comparable if comparable else None,
     }
+
+
+def search_range(width: int) -> DisparityRange:
+    """The disparities looked for in views of a width, px: -W/32 to W/8, rounded up to multiples of 16."""
+    return DisparityRange(-16 * -(-width // 512), 16 * -(-width // 128) - 1)
 
 
 def color_difference(view: Frames, left: Frames) -> float:

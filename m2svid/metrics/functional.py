@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from m2svid.errors import UserError
 from m2svid.metrics.perceptual import Perceptual
-from m2svid.metrics.regions import region_mean
+from m2svid.metrics.regions import region_mean, require_side
 
 # Wang, Simoncelli & Bovik, "Multi-scale structural similarity for image quality assessment", 2003.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -55,12 +54,7 @@ def ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tenso
     Raises:
         UserError: The frames are smaller than a window.
     """
-    height, width = prediction.shape[-2:]
-    if min(height, width) < WINDOW:
-        raise UserError(
-            f"Frames of {width}×{height} pixels are too small for SSIM, whose windows need {WINDOW} a side: "
-            "leave `ssim` out of `metrics`"
-        )
+    require_side("ssim", WINDOW, *prediction.shape[-2:])
     # Each frame is a volume of its own, one frame deep: B·T C 1 H W, so that no window spans frames.
     x, y = (video.float().flatten(0, 1).unsqueeze(2) for video in (prediction, truth))
     luminance, contrast = _ssim_maps(x, y)
@@ -88,12 +82,7 @@ def ms_ssim(prediction: Tensor, truth: Tensor, mask: Tensor | None = None) -> Te
     Raises:
         UserError: The frames are too small for five scales.
     """
-    height, width = prediction.shape[-2:]
-    if min(height, width) < SMALLEST_SIDE:
-        raise UserError(
-            f"Frames of {width}×{height} pixels are too small for MS-SSIM, whose {len(SCALE_WEIGHTS)} scales "
-            f"need {SMALLEST_SIDE} pixels a side: leave `ms_ssim` out of `metrics`"
-        )
+    require_side("ms_ssim", SMALLEST_SIDE, *prediction.shape[-2:])
     x, y = (video.float().movedim(-3, -4).contiguous() for video in (prediction, truth))  # B C T H W
     weight = None if mask is None else mask.float().movedim(-3, -4)  # ... B 1 T H W
     result = x.new_ones(())

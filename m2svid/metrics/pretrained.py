@@ -52,10 +52,7 @@ class VideoFeatures(nn.Module):
         Raises:
             UserError: the video is too short.
         """
-        if len(video) < _I3D_FRAMES:
-            raise UserError(
-                f"metrics: fvd needs videos of at least {_I3D_FRAMES} frames, not {len(video)}: leave it out"
-            )
+        require_frames(len(video))
         square = 2 * _middle_square(video, _I3D_SIDE, "bilinear") - 1
         clip = square.transpose(0, 1)[None].contiguous()
         return self.network(clip, rescale=False, resize=False, return_features=True)[0].double().tolist()
@@ -118,6 +115,14 @@ def _middle_square(video: Tensor, side: int, mode: str, antialias: bool = False)
     resized = F.interpolate(video, size, mode=mode, align_corners=False, antialias=antialias)
     top, start = ((length - side) // 2 for length in size)
     return resized[..., top : top + side, start : start + side]
+
+
+def require_frames(count: int) -> None:
+    """Raises a UserError where a video of so many frames is too short for fvd."""
+    if count < _I3D_FRAMES:
+        raise UserError(
+            f"metrics: fvd needs videos of at least {_I3D_FRAMES} frames, not {count}: leave it out"
+        )
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

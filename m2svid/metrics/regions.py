@@ -8,6 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from m2svid.errors import UserError
+
+
+def require_side(metric: str, smallest: int, height: int, width: int) -> None:
+    """Raises a UserError where frames of height × width pixels are too small for a metric."""
+    if min(height, width) < smallest:
+        raise UserError(
+            f"Frames of {width}×{height} pixels are too small for {metric}, which needs {smallest} a side: "
+            "leave it out of `metrics`"
+        )
+
 
 def regions(hole: Tensor) -> dict[str, Tensor]:
     """The two regions that the paper reports in addition to the full view (Appendix, Table 6).

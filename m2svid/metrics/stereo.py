@@ -23,11 +23,12 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from m2svid.errors import UserError
 from m2svid.files import whole
-from m2svid.metrics.functional import lpips, ms_ssim, psnr, ssim
+from m2svid.metrics import temporal
+from m2svid.metrics.functional import SMALLEST_SIDE, WINDOW, lpips, ms_ssim, psnr, ssim
 from m2svid.metrics.measures import MEASURES, PRETRAINED, Pretrained, Views, evaluate
 from m2svid.metrics.perceptual import Perceptual
-from m2svid.metrics.pretrained import frechet_distance
-from m2svid.metrics.regions import paint_white, regions
+from m2svid.metrics.pretrained import frechet_distance, require_frames
+from m2svid.metrics.regions import paint_white, regions, require_side
 
 MetricName = Literal[
     "psnr",
@@ -45,6 +46,7 @@ MetricName = Literal[
     "fvd",
     "clip_consistency",
 ]
+SMALLEST_SIDES = {"ssim": WINDOW, "ms_ssim": SMALLEST_SIDE, "warping_error": temporal.SMALLEST_SIDE}
 BY_REGION = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim}
 Row = dict[str, Any]
 
@@ -98,6 +100,7 @@ class StereoMetrics(Metric):
         weights: Mapping[str, str | Path] | None = None,
     ) -> None:
         super().__init__(dist_sync_fn=_gather_bytes)
+        self.names = tuple(metrics)
         for name in metrics:
             if name not in get_args(MetricName):
                 raise UserError(
@@ -158,6 +161,24 @@ class StereoMetrics(Metric):
                     **evaluate(views, self.measures),
                 }
                 self.records.append(_encode(row).to(self.device))
+
+    def check_size(self, frames: int, height: int, width: int) -> None:
+        """Raises the UserError that `update` would for videos of this size."""
+        for name in self.names:
+            if name in SMALLEST_SIDES:
+                require_side(name, SMALLEST_SIDES[name], height, width)
+            if name == "fvd":
+                require_frames(frames)
+
+    def snapshot(self, first: int = 0) -> list[str]:
+        """What this process knows of its videos from number `first` on, to be given to `restore`."""
+        records = self.records if isinstance(self.records, list) else [self.records]
+        return [bytes(record.tolist()).decode() for record in records[first:]]
+
+    def restore(self, records: Sequence[str]) -> None:
+        """Take over videos that a metric with the same options has evaluated before."""
+        self.records += [torch.tensor(list(record.encode()), dtype=torch.uint8) for record in records]
+        self._update_count += len(records)
 
     def compute(self) -> dict[str, float]:
         """Mean of every metric over the videos of all processes, and how many videos are behind it."""

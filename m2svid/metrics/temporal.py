@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from m2svid.errors import UserError
+from m2svid.metrics.regions import require_side
 
-_SMALLEST_SIDE = 12  # pixels; OpenCV's DIS takes no smaller frames
+SMALLEST_SIDE = 12  # pixels; OpenCV's DIS takes no smaller frames
 
 
 class Flow(NamedTuple):
@@ -39,12 +39,7 @@ def flows(video: NDArray[np.float32]) -> list[Flow]:
     Raises:
         UserError: the frames are too small.
     """
-    height, width = video.shape[1:3]
-    if min(height, width) < _SMALLEST_SIDE:
-        raise UserError(
-            f"Frames of {width}×{height} pixels are too small for optical flow, which needs {_SMALLEST_SIDE} "
-            "a side: leave `warping_error` out of `metrics`"
-        )
+    require_side("warping_error", SMALLEST_SIDE, *video.shape[1:3])
     grays = [cv2.cvtColor((frame * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY) for frame in video]
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     found = []

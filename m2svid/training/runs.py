@@ -24,9 +24,7 @@ RUNS = Path("runs")
 CONFIG = "config.yaml"
 
 # Options of a model that training doesn't depend on.
-_MEASURED = tuple(
-    f"model.{name}" for name in ("metrics", "methods", "protocol", "vgg_weights", "metric_weights")
-)
+_MEASURED = ("model.metrics", "model.baselines", "model.vgg_weights")
 _MEMORY = tuple(
     f"model.backbone.init_args.{name}"
     for name in ("path", "variant", "gradient_checkpointing", "encode_chunk", "decode_chunk")

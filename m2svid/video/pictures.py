@@ -53,14 +53,14 @@ def shift(rgb: Pixels, columns: int) -> Pixels:
 
 @dataclass(frozen=True)
 class Composer:
-    """Put the views of a window together.
+    """Puts the views of a window together.
 
     Attributes:
-        layout: of the pictures.
+        layout: how.
         pixel_format: of the pictures; None for RGB planes, as picture files take them.
         info: of the source.
         method: of anaglyphs.
-        project: applied to each view first; None = the source's samples are taken as they are.
+        project: what is done to each view first, instead of taking the source's samples as they are.
     """
 
     layout: Layout

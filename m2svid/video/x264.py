@@ -1,4 +1,4 @@
-"""Parameters with which x264 makes the same file of the same pictures."""
+"""What x264 must be told for the same pictures to give the same file."""
 
 from __future__ import annotations
 
