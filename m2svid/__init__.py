@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from m2svid.attention import AttentionStrategy, Disoccluded, Factorized, Full
     from m2svid.batch import StereoBatch
-    from m2svid.data.datamodule import StereoDataModule
     from m2svid.data.shards import Clip, ShardWriter
     from m2svid.errors import UserError
     from m2svid.inference.refiner import Refiner
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from m2svid.model.m2svid import M2SVid
     from m2svid.model.sampler import Sampler
     from m2svid.recipes import EndToEnd, LatentOnly, Recipe, ReplaceFrames, StandardDiffusion
+    from m2svid.training.datamodule import StereoDataModule
     from m2svid.training.module import M2SVidModule
     from m2svid.warping.splat import warp
     from m2svid.weights.load import load, save
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _NAMES = {
     "m2svid.attention": ("AttentionStrategy", "Disoccluded", "Factorized", "Full"),
     "m2svid.batch": ("StereoBatch",),
-    "m2svid.data.datamodule": ("StereoDataModule",),
     "m2svid.data.shards": ("Clip", "ShardWriter"),
     "m2svid.errors": ("UserError",),
     "m2svid.inference.refiner": ("Refiner",),
@@ -36,6 +35,7 @@ _NAMES = {
     "m2svid.model.m2svid": ("M2SVid",),
     "m2svid.model.sampler": ("Sampler",),
     "m2svid.recipes": ("EndToEnd", "LatentOnly", "Recipe", "ReplaceFrames", "StandardDiffusion"),
+    "m2svid.training.datamodule": ("StereoDataModule",),
     "m2svid.training.module": ("M2SVidModule",),
     "m2svid.warping.splat": ("warp",),
     "m2svid.weights.load": ("load", "save"),

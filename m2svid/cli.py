@@ -77,7 +77,8 @@ def spelled_out(words: Sequence[str]) -> list[str]:
             full.append(word)
             continue
         full.append("--" + name[2:].replace("-", "_") + equals + value)
-        if not equals and following.startswith("--") and name not in ("--help", "--print_config"):
+        alone = following.startswith("--") or following in SHORT
+        if not equals and alone and name not in ("--help", "--print_config"):
             full.append("true")
     return full
 

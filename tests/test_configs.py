@@ -183,6 +183,9 @@ MISTAKES = {
     "model: {optimizer: {class_path: torch.optim.AdamW, init_args: {rate: 1}}}": "AdamW takes: .*lr",
     "data: {val: [{nme: a, shards: b}]}": "DatasetSpec takes: name, shards, weight",
     "data: {augmentation: {sale: [0.3, 1]}}": "Augmentation takes: fps, scale, ratio",
+    "model: {methods: [Blurred]}": "there are: .*Filled.*StereoCrafter",
+    "model: {methods: [{class_path: Weights, init_args: {pth: 1}}]}": "Weights takes: path, name, num_steps",
+    "model: {protocol: {warp: shared}}": "own.*m2svid",
     "data: {on_error: ignore}": "'raise', 'skip'",
     "trainer: {precision: 8}": "bf16-mixed",
     "trainer: {callbacks: [{class_path: m2svid.training.callbacks.Pictures, init_args: {steps: 1}}]}": (

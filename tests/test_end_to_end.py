@@ -50,7 +50,7 @@ def test_checkpoint_holds_the_trained_parameters_only(fitted):
     assert (fitted.folder / LAST).stat().st_size < 3 * weights * 1.1  # weights and AdamW's two moments
 
 
-def test_every_validation_measures_model_and_baselines(fitted):
+def test_every_validation_measures_the_model_and_other_methods(fitted):
     for step in range(2, STEPS + 1, 2):
         values = [rows(fitted.folder / RUN / f"val_step{step}_procedural{name}.csv") for name in METHODS]
         keys = {key for method in values for key in method}

@@ -21,13 +21,13 @@ from m2svid.data import stream, transforms
 from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
 from m2svid.data.clips import ClipReader, RawClip
 from m2svid.data.codec import decord
-from m2svid.data.datamodule import TrainingLoader
 from m2svid.data.randomness import Purpose, generator
 from m2svid.data.shards import Clip, ClipInfo, ShardWriter
 from m2svid.data.sources import read_shard
 from m2svid.data.stream import DatasetSpec, TrainingStream
 from m2svid.data.transforms import Augmentation
 from m2svid.synthetic.world import ProceduralWorld
+from m2svid.training.datamodule import TrainingLoader
 from m2svid.warping import view as warping
 
 # One process of the published loader, mixed buckets, four videos a sample through ffmpeg, 2 CPU cores.

@@ -1,4 +1,4 @@
-"""What is made of the windows of a film: depth, warped views, or the stereo film.
+"""Makers of a film's windows: its depth, its warped view, or the stereo film.
 
 Shapes: T frames of a window, V views that are made (1 or 2), H W pixels.
 """
@@ -43,7 +43,7 @@ class Maker(ABC):
         overlap: frames that neighbouring windows of a shot share.
         depth: of the film; None = it needs none.
         memory: plan of its model; None = it has none.
-        settings: choices that change the results, beside the user's options.
+        settings: choices that change the results, apart from the user's options.
     """
 
     window: int = WITHOUT_MODEL
@@ -57,7 +57,7 @@ class Maker(ABC):
 
     @abstractmethod
     def describe(self) -> list[Event]:
-        """What will be done."""
+        """Events that tell the user about the work ahead."""
 
     @abstractmethod
     def make(
@@ -205,7 +205,7 @@ class StereoMaker(Maker):
         """Make the views, (V, T, H, W, 3); arguments as of `make`, with the frames in RGB."""
 
     def _pictures(self, frames: list[Frame], views: Pixels) -> dict[str, Pictures]:
-        """What is encoded into each file: the views, moved so that the convergence depth is on the screen."""
+        """Pictures of each file: the views, moved so that the convergence depth is on the screen."""
         offset = round(self._options.convergence * self._max_disparity)
         both = len(views) == 2
         right = shift(views[-1], offset - offset // 2 if both else offset)

@@ -72,7 +72,7 @@ class Task:
         return WorkFolder(first.path, {**self.settings, **(settings or {})}, self.restart)
 
     def check(self) -> None:
-        """See before the work begins that every file can be made as asked.
+        """Check, before the work begins, that every file can be made as asked.
 
         Raises:
             UserError: it can't, or it exists and is not of an unfinished run of the same.

@@ -93,11 +93,11 @@ class Models:
         return self._depths[key]
 
     def inpainters(self, options: StereoOptions, depths: Sequence[DepthEstimator] = ()) -> list[Inpainter]:
-        """Make what fills and repairs the warped views of a film, for every device.
+        """Make the inpainter of a film for every device.
 
         Args:
             options: of the stereo film.
-            depths: what estimates its depth on the same devices.
+            depths: estimators of its depth on the same devices.
 
         Raises:
             UserError: the weights can't be opened.
@@ -126,7 +126,7 @@ class Models:
 
 
 def stereo_encoding(video: Video, options: StereoOptions) -> tuple[Encoding | None, Composer]:
-    """How the stereo film of a film is encoded, None for a picture; and what puts its views together."""
+    """Encoding of a film's stereo film, None for a picture; and the composer of its views."""
     info, layout = video.info, LAYOUTS[options.layout]
     sphere = None
     if options.fov is not None:
@@ -140,7 +140,7 @@ def stereo_encoding(video: Video, options: StereoOptions) -> tuple[Encoding | No
 def encoding_of(
     video: Video, layout: Layout, options: StereoOptions | None = None, size: tuple[int, int] | None = None
 ) -> Encoding:
-    """How a film of views is encoded.
+    """Encoding of a film of views.
 
     Args:
         video: the source.

@@ -49,7 +49,7 @@ def convert(input: str, output: Path | None = None, **options: Any) -> None:
     failed = []
     for film, name in output_names(films, output, chosen).items():
         try:
-            _convert(film, name, chosen, models, report, skip_done=len(films) > 1)
+            _convert(film, name, chosen, models, report, skip_done=films != [Path(input)])
         except UserError as error:
             if len(films) == 1:
                 raise
@@ -104,6 +104,7 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
         composer = Composer(right, encoding.pixel_format, video.info, "dubois")
     settings = stamped(chosen, input=input) | {"preview": preview}
     task = Task(video, targets, settings, chosen.cuts, chosen.restart, copy_streams=False)
+    task.check()
     Runner(task, [DepthMaker(each, composer) for each in depths], Reporter(chosen.progress)).run()
 
 
@@ -132,6 +133,7 @@ def warp(input: Path, output: Path | None = None, **options: Any) -> None:
     }
     settings = stamped(chosen, input=input)
     task = Task(video, targets, settings, chosen.cuts, chosen.restart, copy_streams=False)
+    task.check()
     depths = Models(chosen).depths(chosen, chosen.depth_range)
     makers = [WarpMaker(info, each, largest, stored) for each in depths]
     Runner(task, makers, Reporter(chosen.progress)).run()

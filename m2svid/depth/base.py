@@ -58,7 +58,7 @@ class DepthEstimator(ABC):
         overlap: frames after those that a call is shown, so that stretches join smoothly.
         offload: True where its networks are on the device only while they run, so that others can be there.
         memory: plan of its model; None = it has none.
-        settings: choices that change the result, beside the user's options.
+        settings: choices that change the result, apart from the user's options.
         name: file or model.
         description: one line for the user.
     """
@@ -78,7 +78,7 @@ class DepthEstimator(ABC):
     @classmethod
     @abstractmethod
     def accepts(cls, name: str) -> bool:
-        """Whether a file, folder or hub id is one of this kind."""
+        """Return True for a file, folder or hub id of this kind."""
 
     @classmethod
     @abstractmethod

@@ -265,9 +265,9 @@ class PictureReader(Reader):
 def _read_exr(file: Path) -> np.ndarray:
     """(h, w), or (h, w, 3) where depth is stored as colours: the only layer, or the one of depth."""
     try:
-        import OpenEXR  # of the few optional packages, only for these files
+        import OpenEXR
     except ModuleNotFoundError as error:
-        raise UserError(f"{file} needs the package OpenEXR: pip install OpenEXR") from error
+        raise UserError(f"{file} needs another package: pip install 'm2svid[convert]'") from error
     try:
         with OpenEXR.File(str(file)) as image:
             layers = {name: channel.pixels for name, channel in image.channels().items()}

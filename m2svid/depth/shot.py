@@ -98,7 +98,7 @@ class ShotDepth:
         save_arrays(self._piece(place), **arrays)
 
     def _before(self, place: int) -> NDArray[Any] | None:
-        """What came with the depth of the stretch before, maybe in an earlier run."""
+        """State left by the stretch before, maybe in an earlier run."""
         if not place or not self._estimator.overlap:
             return None
         with np.load(self._piece(place - 1)) as piece:

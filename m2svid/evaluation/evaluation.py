@@ -1,58 +1,73 @@
-"""Evaluation of the model, and of baselines that need no model, on several datasets."""
+"""Evaluation of the trained model and of other methods on several datasets."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
 from m2svid.batch import StereoBatch
+from m2svid.data.randomness import seeded
 from m2svid.errors import UserError
+from m2svid.evaluation.methods import Method, Trained
+from m2svid.evaluation.methods.warps import ClosedNearest, warped_by
+from m2svid.evaluation.protocol import Protocol
+from m2svid.files import whole
 from m2svid.metrics.measures import PRETRAINED, Pretrained
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.stereo import MetricName, StereoMetrics
-from m2svid.warping.fill import fill_from_background
 
 log = logging.getLogger(__name__)
 
-BaselineName = Literal["warped", "filled"]
-
-BASELINES: dict[str, Callable[[StereoBatch], Tensor]] = {
-    "warped": lambda batch: batch.warped,
-    "filled": lambda batch: fill_from_background(batch.warped, batch.hole),
-}
+MODEL = "model"  # the trained model's name
+_NAME = re.compile(r"[\w.+-]+")
 
 
 class Evaluation:
-    """Metrics by dataset and method, from the first batch to the table and the CSV files.
+    """Metrics by dataset and method, from the first batch to the files.
+
+    All methods share the clips that are read, the warps that several of them use, and the metrics' networks.
 
     Args:
         metrics: what is measured.
-        baselines: methods measured beside the model.
+        methods: measured beside the trained model.
+        protocol: how they are compared.
         vgg_weights: VGG16 file for LPIPS.
         metric_weights: file of fvd, folder of clip_consistency, by metric.
 
     Raises:
-        UserError: for unknown names, or if LPIPS is wanted and there are no VGG weights.
+        UserError: for unknown or repeated names, or if LPIPS is wanted and there are no VGG weights.
     """
 
     def __init__(
         self,
         metrics: Sequence[MetricName],
-        baselines: Sequence[BaselineName] = (),
+        methods: Sequence[Method] = (),
+        protocol: Protocol = Protocol(),  # noqa: B008 (frozen)
         vgg_weights: str | None = None,
         metric_weights: Mapping[str, str] | None = None,
     ) -> None:
-        for name in baselines:
-            if name not in BASELINES:
-                raise UserError(f"model.baselines knows {', '.join(BASELINES)}, not {name!r}")
+        names = [MODEL, *(method.name for method in methods)]
+        for name in names:
+            if names.count(name) > 1 or not _NAME.fullmatch(name):
+                raise UserError(
+                    f"model.methods: {name!r} must be a name of its own of letters, digits and .+-_ "
+                    f"({MODEL!r} is the trained model): give the method another one in init_args.name"
+                )
         self.metric_names = tuple(metrics)
-        self.baselines = tuple(baselines)
+        self.methods, self.protocol = tuple(methods), protocol
+        if protocol.warp == "m2svid":
+            for method in methods:
+                method.warp = ClosedNearest()
         if "lpips" in metrics:
             self._perceptual: Perceptual | None = self._load_perceptual(vgg_weights)
         else:
@@ -62,6 +77,8 @@ class Evaluation:
         self._pretrained = Pretrained(networks, metric_weights or {}) if networks else None
         self._metrics: dict[tuple[str, str], StereoMetrics] = {}
         self._datasets: list[str] = []
+        self._described: dict[str, dict[str, Any]] = {}
+        self._seed = 0
 
     @staticmethod
     def _load_perceptual(vgg_weights: str | None) -> Perceptual:
@@ -70,43 +87,105 @@ class Evaluation:
         except UserError as error:
             raise UserError(f"{error}: --model.metrics '[psnr, ms_ssim]'") from error
 
-    def start(self, datasets: Sequence[str], device: torch.device) -> None:
-        """Begin anew; every process names the same datasets, also those it gets no clip of."""
-        self._datasets = list(datasets)
+    def start(self, datasets: Sequence[str], device: torch.device, trained: Trained, seed: int = 0) -> None:
+        """Begin anew; every process names the same datasets, also those it gets no clip of.
+
+        Args:
+            datasets: names, in the order of their numbers in `update`.
+            device: of the clips.
+            trained: the model whose predictions `update` gets.
+            seed: of the methods' noise, together with the clip's key.
+
+        Raises:
+            UserError: a method's weights are missing or don't fit.
+        """
+        self._datasets, self._seed = list(datasets), seed
+        for method in self.methods:
+            method.prepare(trained, device)
+        own = {"class": "trained", "warp": ClosedNearest.name, "steps": trained.sampler.num_steps}
+        self._described = {MODEL: own} | {method.name: method.describe() for method in self.methods}
         if self._perceptual is not None:
             self._perceptual.to(device)
         shared = {"perceptual": self._perceptual, "pretrained": self._pretrained}
         self._metrics = {
             (dataset, method): StereoMetrics(self.metric_names, **shared).to(device)
             for dataset in datasets
-            for method in ("model", *self.baselines)
+            for method in self._described
         }
 
     def update(self, dataset_index: int, prediction: Tensor, batch: StereoBatch) -> None:
-        """Add a batch: `prediction` and the batch's videos (B, T, 3, H, W) in [0, 1]."""
-        dataset = self._datasets[dataset_index]
-        views = {"model": prediction} | {name: BASELINES[name](batch) for name in self.baselines}
-        for method, view in views.items():
-            self._metrics[dataset, method].update(
-                view.float(), batch.right, batch.hole, batch.keys, batch.left
-            )
-
-    def finish(self, folder: Path, name: str) -> dict[str, float]:
-        """Means over videos of all processes, named dataset/metric or dataset/baseline/metric.
-
-        Every process must call it; the first one writes the per-video values.
+        """Add a batch.
 
         Args:
-            folder: where they go, as `{name}_{dataset}[_{baseline}].csv`.
+            dataset_index: number of its dataset.
+            prediction: (B, T, 3, H, W) in [0, 1], the trained model's.
+            batch: float in [0, 1], as the protocol has it.
+        """
+        self._add(dataset_index, MODEL, prediction, batch)
+        for index in range(len(batch.keys)):
+            clip = batch.clip(index)
+            for method, seen in self._seen(clip):
+                noise = seeded(clip.left.device, self._seed, *clip.keys[0].encode())
+                off = torch.autocast(clip.left.device.type, enabled=False)
+                with nullcontext() if method.autocast else off:
+                    right = method.predict(seen, noise)
+                mask = seen.hole if self.protocol.mask == "own" else clip.hole
+                self._add(dataset_index, method.name, right, clip, mask)
+
+    def _seen(self, clip: StereoBatch) -> Iterator[tuple[Method, StereoBatch]]:
+        """Every method with the clip as its warp shows it; equal warps are made once."""
+        made = {ClosedNearest.name: clip}
+        for method in self.methods:
+            if method.warp.name not in made:
+                made[method.warp.name] = warped_by(method.warp, clip)
+            yield method, made[method.warp.name]
+
+    def _add(
+        self, dataset_index: int, method: str, right: Tensor, batch: StereoBatch, hole: Tensor | None = None
+    ) -> None:
+        metrics = self._metrics[self._datasets[dataset_index], method]
+        mask = batch.hole if hole is None else hole
+        metrics.update(right.float(), batch.right, mask, batch.keys, batch.left)
+
+    def finish(self, folder: Path, name: str) -> dict[str, float]:
+        """Means over videos of all processes, named dataset/metric or dataset/method/metric.
+
+        Every process must call it. The first one writes the values of every video as
+        `{name}_{dataset}[_{method}].csv`, and all of it with protocol and methods as `{name}.json`; a
+        protocol that isn't the paper's is a part of the names.
+
+        Args:
+            folder: where they go.
             name: stage and step.
         """
-        values = {}
+        if self.protocol.name != "paper":
+            name = f"{name}_{self.protocol.name}"
+        values: dict[str, float] = {}
+        results: dict[str, Any] = {}
         for (dataset, method), metrics in self._metrics.items():
-            path = (dataset,) if method == "model" else (dataset, method)
+            path = (dataset,) if method == MODEL else (dataset, method)
             metrics.write_csv(folder / f"{'_'.join((name, *path))}.csv")
-            means = metrics.compute()
+            means, videos = metrics.compute(), metrics.per_video()
             listed = ", ".join(f"{key} {value:.4g}" for key, value in means.items())
             rank_zero_info(f"{name} {'/'.join((dataset, method))}: {listed}")
             values |= {"/".join((*path, key)): value for key, value in means.items()}
+            results.setdefault(dataset, {})[method] = {"means": means, "videos": videos}
+        checksums = {} if self._pretrained is None else self._pretrained.checksums
+        _write(
+            folder / f"{name}.json",
+            {
+                "protocol": self.protocol.describe(),
+                "methods": self._described,
+                "datasets": results,
+                "metric_weights": checksums,
+                "versions": {package: version(package) for package in ("m2svid", "torch", "diffusers")},
+            },
+        )
         self._metrics = {}
         return values
+
+
+@rank_zero_only
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -14,7 +14,7 @@ from torch import Tensor
 from m2svid.inference.tiles import Tile
 from m2svid.warping.mask import dilate
 
-_SOFT = 5  # px beside a hole over which original and refined pixels are joined
+_SOFT = 5  # px around a hole over which original and refined pixels are joined
 
 
 def cross_fade(earlier: Tensor, later: Tensor, share: Tensor) -> Tensor:

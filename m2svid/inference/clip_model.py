@@ -1,6 +1,6 @@
-"""A model and one clip of any size: tiles, networks on the device, chunks, and what to do without memory.
+"""One clip of any size through a model: tiles, networks on the device, chunks, retries with less memory.
 
-The one way through a model; what the clip is made of, and what becomes of it, is the caller's.
+This is the only way through a model; the caller makes the batch and uses the latents and frames.
 
 Shapes: T frames, H W pixels, C latent channels, h w latent size.
 """
@@ -33,12 +33,12 @@ class ClipModel:
     Tiles of the U-Net are blended as latents. Where even a single frame is too large for the decoder, it
     decodes tiles, which share a quarter of their side and are blended as pixels. That is approximate: its
     group norms and its attention, which see the whole frame otherwise, take each tile for a frame, so that
-    tiles can differ a little all over; beside their borders they lack what lies beyond.
+    tiles can differ a little all over; near their borders they lack what lies beyond.
 
     Attributes:
         model: the networks.
         device: where they run.
-        memory: says how, and is lowered where the device's memory is too small.
+        memory: plan of tiles and chunks, lowered where the device's memory is too small.
         sampler: of the latents.
         noise_aug: level of the conditioning noise.
         add_noise: False keeps the conditioning clean; the network is told the level nevertheless.
@@ -101,7 +101,7 @@ class ClipModel:
     def _condition(
         self, batch: StereoBatch, tile: Tile, start: Callable[[torch.Generator], Tensor] | None
     ) -> tuple[Condition, torch.Generator, Tensor | None]:
-        """What the network is told of a tile, kept on the CPU; the source of its noise; where it starts."""
+        """The condition of a tile, kept on the CPU; the source of its noise; latents to start from."""
         part = StereoBatch(
             *(tile.crop(video).to(self.device) for video in (batch.left, batch.warped, batch.hole)),
             batch.fps.to(self.device),

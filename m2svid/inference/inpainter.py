@@ -23,7 +23,7 @@ class Inpainter(ABC):
     Attributes:
         window: frames that it takes at a time.
         overlap: frames that neighbouring windows of a shot share.
-        settings: choices that change the result, beside the user's options.
+        settings: choices that change the result, apart from the user's options.
         memory: plan of its model; None = it needs none.
         description: one line for the user.
     """
@@ -53,7 +53,7 @@ class Inpainter(ABC):
 
 
 class BackgroundFill(Inpainter):
-    """Holes take the colour of the background beside them; nothing else changes."""
+    """The plain baseline: holes take the colour of the background next to them; nothing else changes."""
 
     window, overlap = WITHOUT_MODEL, 0
     description = "holes filled from the background side (no model)"

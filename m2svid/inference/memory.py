@@ -1,4 +1,4 @@
-"""How clips go through a model in the memory there is: a plan, lowered step by step where memory runs out.
+"""The plan by which clips go through a model, lowered step by step where memory runs out.
 
 Nothing is estimated. A model starts with what changes its result least, whole frames and all of them at
 once; where a device then runs out of memory, the next step is taken and the work done again.
@@ -32,7 +32,7 @@ _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 @dataclass(frozen=True)
 class Plan:
-    """How a clip goes through a model.
+    """Sizes of the pieces in which a clip goes through a model.
 
     Attributes:
         window: frames that the model sees together.

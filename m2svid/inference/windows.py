@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from m2svid.errors import UserError
-
-if TYPE_CHECKING:
-    from m2svid.video.shots import Shot  # its module needs the film packages
+from m2svid.video.shots import Shot
 
 WITHOUT_MODEL = 16  # frames of a window where no model looks at them together
 
@@ -103,7 +100,7 @@ def _bounds(shot: Shot, length: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def window_borders(shots: Sequence[Shot], length: int, overlap: int) -> tuple[int, set[int]]:
-    """How many windows follow another in their shot, and the frames that such a window brings in.
+    """Count the windows that follow another in their shot, and find the frames that they bring in.
 
     Those are the frames from where a window's own ones first come in to where the window before is last seen;
     arguments as of `plan`.

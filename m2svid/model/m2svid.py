@@ -7,7 +7,6 @@ factor.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,11 +96,6 @@ class M2SVid(nn.Module):
             self.backbone,
             step,
         )
-
-    def without_weights(self) -> M2SVid:
-        """A copy on PyTorch's meta device, where tensors have shapes but take no memory."""
-        tensors = [*self.parameters(), *self.buffers()]
-        return copy.deepcopy(self, {id(tensor): _empty(tensor) for tensor in tensors})
 
     @property
     def size_multiple(self) -> int:
@@ -238,8 +232,3 @@ def configuration(network: nn.Module) -> dict[str, Any]:
     if isinstance(network, PreTrainedModel):
         return network.config.to_diff_dict()
     return {key: value for key, value in network.config.items() if not key.startswith("_")}
-
-
-def _empty(tensor: Tensor) -> Tensor:
-    empty = tensor.detach().to("meta")
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty

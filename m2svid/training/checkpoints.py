@@ -39,7 +39,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
             whole(Path(path), "the checkpoint before it is kept") as temporary,
             temporary.open("wb") as file,
         ):
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # of closing the archive, after the disk was full
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
         try:

@@ -18,9 +18,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from m2svid.data.datamodule import StereoDataModule
 from m2svid.errors import UserError
 from m2svid.training.checkpoints import Checkpoints, WholeCheckpointIO
+from m2svid.training.datamodule import StereoDataModule
 from m2svid.training.module import M2SVidModule
 from m2svid.training.option_hints import allowed
 from m2svid.training.predictions import PredictionWriter

@@ -17,8 +17,11 @@ from torch.distributed.tensor import DTensor
 
 from m2svid.attention import AttentionStrategy
 from m2svid.batch import StereoBatch
+from m2svid.data.randomness import seeded
 from m2svid.errors import UserError
-from m2svid.evaluation.evaluation import BaselineName, Evaluation
+from m2svid.evaluation.evaluation import Evaluation
+from m2svid.evaluation.methods import Method, Trained
+from m2svid.evaluation.protocol import Protocol
 from m2svid.metrics.stereo import MetricName
 from m2svid.model.card import ModelCard
 from m2svid.model.conditioning import Conditioning, InputName
@@ -51,8 +54,8 @@ class M2SVidModule(LightningModule):
         lr_scheduler: makes the learning rate schedule, stepped every training step; None keeps it constant.
         noise_aug: noise level of the conditioning videos in evaluation; 0 evaluates without.
         metrics: what validation and test measure.
-        baselines: views that need no model and are measured beside it: `warped` as it is, and `filled` from
-            the background side.
+        methods: measured beside the model, by class path: those of `m2svid.evaluation.methods`, or your own.
+        protocol: how they are compared; the paper's by default.
         vgg_weights: file of torchvision's VGG16 weights for the LPIPS metric; None = in torch hub's cache.
         metric_weights: weights of other metrics by name: fvd takes StyleGAN-V's `i3d_torchscript.pt`,
             clip_consistency a folder such as Stable Video Diffusion's `image_encoder`.
@@ -72,7 +75,8 @@ class M2SVidModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         noise_aug: float = 0.02,
         metrics: Sequence[MetricName] = ("psnr", "ms_ssim", "lpips"),
-        baselines: Sequence[BaselineName] = (),
+        methods: list[Method] | None = None,
+        protocol: Protocol = Protocol(),  # noqa: B008 (frozen)
         vgg_weights: str | None = None,
         metric_weights: dict[str, str] | None = None,
         init_unet: str | None = None,
@@ -82,7 +86,7 @@ class M2SVidModule(LightningModule):
         if noise_aug < 0:
             raise UserError(f"model.noise_aug is a noise level and can't be negative, got {noise_aug}")
         self.recipe = recipe if recipe is not None else EndToEnd()
-        self.evaluation = Evaluation(metrics, baselines, vgg_weights, metric_weights)
+        self.evaluation = Evaluation(metrics, methods or (), protocol, vgg_weights, metric_weights)
         if conditioning is not None and not isinstance(conditioning, Conditioning):
             conditioning = Conditioning(conditioning)
         self.model = backbone.build(conditioning, attention)
@@ -136,7 +140,7 @@ class M2SVidModule(LightningModule):
 
     def _generator(self, index: int) -> Generator:
         """All randomness of a step depends on seed, rank and batch alone, so that resuming repeats it."""
-        return _seeded(self.device, self.seed, self.global_rank, index)
+        return seeded(self.device, self.seed, self.global_rank, index)
 
     def training_step(self, batch: StereoBatch, batch_idx: int) -> Tensor:
         self.model.unet.train()
@@ -186,7 +190,7 @@ class M2SVidModule(LightningModule):
         The noise of a clip follows from the seed and the clip's key, whatever process or batch it is in.
         """
         self.model.unet.eval()
-        noise = [_seeded(self.device, self.seed, *key.encode()) for key in batch.keys]
+        noise = [seeded(self.device, self.seed, *key.encode()) for key in batch.keys]
         return self.model.predict(
             batch, sampler=self.recipe.sampler, noise_aug=self.noise_aug, generator=noise
         )
@@ -200,19 +204,21 @@ class M2SVidModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         if self.trainer.state.fn == "validate":
             self._say_overruled(self._card(), ("conditioning", "attention", "usage"))
-        self.evaluation.start(self._dataset_names(self.trainer.val_dataloaders), self.device)
+        self._start_evaluation(self.trainer.val_dataloaders)
 
     def on_test_epoch_start(self) -> None:
         self._say_overruled(self._card(), ("conditioning", "attention", "usage"))
-        self.evaluation.start(self._dataset_names(self.trainer.test_dataloaders), self.device)
+        self._start_evaluation(self.trainer.test_dataloaders)
 
-    @staticmethod
-    def _dataset_names(loaders: Any) -> list[str]:
-        return [
+    def _start_evaluation(self, loaders: Any) -> None:
+        datasets = [
             loader.dataset.dataset.name for loader in (loaders if isinstance(loaders, list) else [loaders])
         ]
+        trained = Trained(self.model, self.recipe.sampler, self.noise_aug)
+        self.evaluation.start(datasets, self.device, trained, self.seed)
 
     def validation_step(self, batch: StereoBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        batch = self.evaluation.protocol.apply(batch)
         self.evaluation.update(dataloader_idx, self.predict(batch), batch)
 
     def test_step(self, batch: StereoBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -309,10 +315,3 @@ def _ignore_others(module: M2SVidModule, incompatible: Any) -> None:
     kept = {PREFIXES[name] for name in module.model.kept}
     missing = incompatible.missing_keys
     missing[:] = [key for key in missing if any(prefix in key for prefix in kept)]
-
-
-def _seeded(device: torch.device, *words: int) -> Generator:
-    mixed = 0
-    for word in words:
-        mixed = (mixed * 0x9E3779B97F4A7C15 + word + 1) % 2**63
-    return Generator(device=device).manual_seed(mixed)

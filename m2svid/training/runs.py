@@ -24,7 +24,9 @@ RUNS = Path("runs")
 CONFIG = "config.yaml"
 
 # Options of a model that training doesn't depend on.
-_MEASURED = ("model.metrics", "model.baselines", "model.vgg_weights")
+_MEASURED = tuple(
+    f"model.{name}" for name in ("metrics", "methods", "protocol", "vgg_weights", "metric_weights")
+)
 _MEMORY = tuple(
     f"model.backbone.init_args.{name}"
     for name in ("path", "variant", "gradient_checkpointing", "encode_chunk", "decode_chunk")

@@ -1,4 +1,4 @@
-"""How two views become the picture that a player shows."""
+"""Layouts of two views in the picture that a player shows."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def arrange(views: Sequence[list[Plane]], layout: Layout, pixel_format: PixelFor
 
     Args:
         views: Y, U and V of the left and of the right view; of a single one for layouts of one view.
-        layout: how.
+        layout: of the picture.
         pixel_format: of the planes.
     """
     height, width = views[0][0].shape

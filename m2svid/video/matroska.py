@@ -1,6 +1,6 @@
-"""What players recognise stereo and VR180 by in Matroska.
+"""Stereo and VR180 metadata for Matroska.
 
-FFmpeg has a tag for the former. It could write the projection too, but PyAV has no way to ask it for that.
+FFmpeg has a tag for stereo. It could write the projection too, but PyAV has no way to ask it for that.
 
 Source: Google, Spherical Video V2 RFC; RFC 9559 (Matroska), RFC 8794 (EBML).
 """
@@ -24,7 +24,7 @@ _ROOM = 40  # bytes, more than the projection takes
 
 
 def tags(layout: Layout) -> dict[str, str]:
-    """What FFmpeg is to write about the video track; its name makes room that `add_projection` takes."""
+    """Tags of the video track for FFmpeg; the track's name makes room, which `add_projection` takes."""
     mode = {"stereo_mode": layout.stereo_mode} if layout.stereo_mode else {}
     return mode | ({"title": "-" * _ROOM} if layout.spherical else {})
 

@@ -1,4 +1,4 @@
-"""Boxes by which players recognise stereo and VR180 in MP4 and MOV, whose muxer in FFmpeg writes none.
+"""Stereo and VR180 boxes for MP4 and MOV, whose muxer in FFmpeg writes none.
 
 `st3d` says how the views share the picture, squeezed or not; `sv3d` which part of a sphere each covers.
 
@@ -26,7 +26,7 @@ HALF_SPHERE = b"".join(number.to_bytes(4, "big") for number in (0, 0, 0, _QUARTE
 
 @dataclass(frozen=True)
 class Box:
-    """Part of a file: what it is and where it, its content and what follows it begin."""
+    """Part of a file: its kind, and where it begins, its content begins and it ends."""
 
     kind: bytes
     start: int

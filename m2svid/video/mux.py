@@ -26,10 +26,10 @@ _COPIED = ("audio", "subtitle", "attachment")
 
 
 def check_streams(video: Video, output: Path) -> None:
-    """See before the work begins that the container takes all streams that are to be copied.
+    """Check, before the work begins, that the container takes all streams that will be copied.
 
     Raises:
-        UserError: it doesn't, or it is not one that this program writes.
+        UserError: a stream does not fit into it.
     """
     if not video.is_container:
         return
@@ -63,7 +63,7 @@ def assemble(
     Args:
         pieces: encoded windows in order, together all frames.
         encoding: with which they were encoded.
-        layout: how the views share the picture, which the container tells.
+        layout: of the views in the picture, which the container tells.
         time_base: unit of the frames' times, s.
         survey: times of the frames.
         video: the source, whose other streams are copied; None = nothing is copied.
@@ -104,7 +104,7 @@ def _to_copy(source: InputContainer) -> list[av.stream.Stream]:
 
 
 def left_out(video: Video) -> list[str]:
-    """Streams of the source that the result can't have, for the user."""
+    """One line for the user for each stream of the source that the result can't have."""
     if not video.is_container:
         return []
     with av.open(str(video.path)) as source:
@@ -178,7 +178,7 @@ def _reordering(path: Path) -> int:
 
 
 def _merged(video: Iterator[av.Packet], others: Iterator[av.Packet]) -> Iterator[av.Packet]:
-    """Both by decoding time, so that the muxer need not keep many packets."""
+    """Merge both by decoding time, so that the muxer need not keep many packets."""
     pending = next(others, None)
     for packet in video:
         while pending is not None and pending.dts * pending.time_base <= packet.dts * packet.time_base:

@@ -53,14 +53,14 @@ def shift(rgb: Pixels, columns: int) -> Pixels:
 
 @dataclass(frozen=True)
 class Composer:
-    """Puts the views of a window together.
+    """Put the views of a window together.
 
     Attributes:
-        layout: how.
+        layout: of the pictures.
         pixel_format: of the pictures; None for RGB planes, as picture files take them.
         info: of the source.
         method: of anaglyphs.
-        project: what is done to each view first, instead of taking the source's samples as they are.
+        project: applied to each view first; None = the source's samples are taken as they are.
     """
 
     layout: Layout

@@ -87,7 +87,7 @@ def rgb_to_planes(
 
     Args:
         rgb: (H, W, 3), uint8 or uint16 of full scale.
-        pixel_format: what the planes are to be.
+        pixel_format: of the planes.
         matrix: swscale's number of the YUV matrix (`av.video.reformatter.Colorspace`).
         color_range: of the planes.
     """

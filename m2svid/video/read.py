@@ -45,7 +45,7 @@ _MATRICES |= {7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
 
 @dataclass(frozen=True)
 class Color:
-    """How the samples of a stream are meant, as ITU-T H.273 numbers; 2 (range: 0) = unknown."""
+    """Meaning of a stream's samples, as ITU-T H.273 numbers; 2 (range: 0) = unknown."""
 
     range: int
     primaries: int
@@ -58,11 +58,11 @@ UNTAGGED = Color(int(ColorRange.JPEG), 2, 2, 2)  # samples that are no colours: 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before its frames are read.
+    """Facts about a video, known before its frames are read.
 
     Attributes:
         width: of a frame as it is to be seen, px.
-        height: likewise.
+        height: of a frame as it is to be seen, px.
         rate: frames per second on average; exact.
         time_base: unit of the frames' `pts`, s.
         pixel_format: planar YUV that holds the decoded samples.

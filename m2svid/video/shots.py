@@ -1,4 +1,4 @@
-"""The first look at a film: when its frames are shown, and where its shots begin."""
+"""The survey of a film: times of its frames, and its shots."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from scenedetect import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector
-
 from m2svid.errors import UserError
-from m2svid.video.read import Video
+from m2svid.video.read import Frame, Video
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ class Survey:
     shots: tuple[Shot, ...]
 
     def durations(self) -> list[int]:
-        """How long every frame is shown, in units of the time base."""
+        """Duration of every frame, in units of the time base."""
         return [later - time for time, later in pairwise([*self.times, self.end])]
 
 
@@ -56,16 +53,15 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
         on_frame: called after every frame.
 
     Raises:
-        UserError: the film is damaged or has no frame.
+        UserError: the film is damaged or has no frame, or cuts can't be looked for.
     """
-    detector = AdaptiveDetector(min_scene_len=5)
+    detect = _cut_detector(float(video.info.rate)) if find_cuts else None
     times: list[int | None] = []
     cuts: list[int] = []
     duration = 0
     for frame in video.frames():
-        if find_cuts:
-            moment = FrameTimecode(frame.index, fps=float(video.info.rate))
-            cuts += [cut.frame_num for cut in detector.process_frame(moment, frame.small_bgr(_LOOK_WIDTH))]
+        if detect is not None:
+            cuts += detect(frame)
         times.append(frame.pts)
         duration = frame.raw.duration or 0
         if on_frame is not None:
@@ -84,6 +80,25 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
     bounds = [0, *sorted(set(cuts)), len(times)]
     shots = tuple(Shot(index, *bound) for index, bound in enumerate(pairwise(bounds)))
     return Survey(exact, exact[-1] + (duration or max(1, period)), shots)
+
+
+def _cut_detector(rate: float) -> Callable[[Frame], list[int]]:
+    """A function that is shown all frames in order and returns the cuts found so far, by frame number."""
+    try:
+        from scenedetect import FrameTimecode
+        from scenedetect.detectors import AdaptiveDetector
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "looking for cuts needs another package: pip install 'm2svid[convert]', or give --cuts false to "
+            "take the film as one shot"
+        ) from error
+    detector = AdaptiveDetector(min_scene_len=5)
+
+    def detect(frame: Frame) -> list[int]:
+        moment = FrameTimecode(frame.index, fps=rate)
+        return [cut.frame_num for cut in detector.process_frame(moment, frame.small_bgr(_LOOK_WIDTH))]
+
+    return detect
 
 
 def _increasing(times: list[int | None], video: Video) -> tuple[int, ...]:

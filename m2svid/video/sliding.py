@@ -1,4 +1,4 @@
-"""Reading a sequence by stretches, each beginning not long before the last one ended."""
+"""Overlapping forward reads of a sequence."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Sliding(Generic[T]):
-    """Stretches of a sequence that can only be read forwards; keeps the last stretch, no more.
+    """Stretches of a sequence that can only be read forwards. Only the last stretch is kept.
 
     Args:
-        open_at: begins the sequence at an index; called again only for jumps.
+        open_at: opens the sequence at an index; called again only for jumps.
     """
 
     def __init__(self, open_at: Callable[[int], Iterator[T]]) -> None:

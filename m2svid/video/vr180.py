@@ -1,4 +1,4 @@
-"""A flat view as headsets show VR180: a half sphere as a square, equirectangular picture.
+"""Flat views as VR180 for headsets: a half sphere as a square, equirectangular picture.
 
 Shapes: H W pixels of the flat view, S of a side of the square.
 """
@@ -16,7 +16,7 @@ from m2svid.video.pictures import Pixels
 
 
 class HalfSphere:
-    """Puts flat views in the middle of a half sphere, black around.
+    """Put flat views in the middle of a half sphere, black around.
 
     The square has as many pixels as keep the detail in the middle of the view.
 

@@ -37,18 +37,18 @@ CONTAINERS = {
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures are encoded.
+    """Codec, size, colours and quality of encoded pictures.
 
     Attributes:
         codec: h264, h265, av1, prores or ffv1.
         pixel_format: of the encoded pictures.
         width: of a picture, px.
-        height: likewise.
+        height: of a picture, px.
         rate: frames per second on average.
         color: tags to write.
         aspect: width of a pixel over its height.
         crf: constant quality, smaller = better; None for prores and ffv1, which have none.
-        preset: the encoder's speed; None likewise.
+        preset: the encoder's speed; None where the encoder has none.
         packing: H.264 frame packing arrangement to announce.
     """
 
@@ -109,12 +109,12 @@ def lossless(
     aspect: Fraction = Fraction(1),
     color: Color = UNTAGGED,
 ) -> Encoding:
-    """FFV1, for results that other programs are to go on with; arguments as of `Encoding`."""
+    """FFV1, for results that other programs read; arguments as of `Encoding`."""
     return Encoding("ffv1", pixel_format, width, height, rate, color, aspect, crf=None, preset=None)
 
 
 def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> PixelFormat:
-    """What a codec stores: 4:2:0 for players, 4:2:2 for ProRes, the source's for FFV1; the source's bits."""
+    """Format of the stored pictures: 4:2:0 for players, 4:2:2 for ProRes, the source's for FFV1."""
     depth = bits or source.bits
     if codec == "prores":
         return PixelFormat("444" if source.chroma == "444" else "422", 10)
@@ -122,7 +122,7 @@ def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> P
 
 
 def check_codec(codec: CodecName) -> None:
-    """Raises a UserError where this PyAV has no encoder for the codec."""
+    """Raise a UserError where this PyAV has no encoder for the codec."""
     if ENCODERS[codec] not in av.codecs_available:
         raise UserError(
             f"--codec {codec} needs the encoder {ENCODERS[codec]}, which this PyAV was built without"
@@ -134,7 +134,7 @@ def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> N
 
     Args:
         pictures: Y, U and V of every picture, in order.
-        encoding: how.
+        encoding: of the pictures.
         path: the piece.
     """
     encoder = av.CodecContext.create(ENCODERS[encoding.codec], "w")

@@ -1,4 +1,4 @@
-"""What x264 must be told for the same pictures to give the same file."""
+"""Parameters with which x264 makes the same file of the same pictures."""
 
 from __future__ import annotations
 

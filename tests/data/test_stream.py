@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader
 
 from m2svid.data.buckets import Bucket, BucketSchedule
 from m2svid.data.clips import BrokenClipError
-from m2svid.data.datamodule import TrainingLoader
 from m2svid.data.stream import DatasetSpec, EvalStream, TrainingStream
 from m2svid.data.transforms import Augmentation, EvalClip
 from m2svid.errors import UserError
+from m2svid.training.datamodule import TrainingLoader
 from tests.data.clips import break_clip, write_shards
 
 BUCKETS = (Bucket(2, 16, 16, batch_size=2), Bucket(4, 8, 8, batch_size=3))

@@ -59,6 +59,19 @@ def test_converts_a_film(folder, tmp_path):
     assert read_rgb(tmp_path / "out.mp4").shape == (5, 48, 128, 3)
 
 
+def test_a_folder_s_films_share_one_model_for_each_device(folder, tmp_path, monkeypatch):
+    (tmp_path / "films").mkdir()
+    for name in "abc":
+        make_film(tmp_path / "films" / f"{name}.mp4", 4, cuts=(2,))
+    loaded = []
+    load = TransformersDepth.__init__
+    monkeypatch.setattr(
+        TransformersDepth, "__init__", lambda *args, **more: loaded.append(args) or load(*args, **more)
+    )
+    convert(str(tmp_path / "films"), depth=str(folder), refine="none", devices="cpu,cpu", progress="quiet")
+    assert len(loaded) == 2
+
+
 @pytest.fixture
 def hub(monkeypatch, folder):
     """A hub that has the small model under every name; says what was asked for."""

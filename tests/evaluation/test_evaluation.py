@@ -1,15 +1,25 @@
-"""Evaluation of the model and the baselines against values calculated by hand."""
+"""Evaluation of the model and other methods against values calculated by hand."""
 
 import csv
+import json
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from m2svid.errors import UserError
 from m2svid.evaluation.evaluation import Evaluation
+from m2svid.evaluation.methods import Filled, Trained, Warped
+from m2svid.evaluation.methods.warps import SoftSplat, warped_by
+from m2svid.evaluation.protocol import Protocol
+from m2svid.model.sampler import Sampler
+from tests.evaluation.methods.clips import make_clip
 from tests.tiny_module import make_batch
+
+CPU = torch.device("cpu")
+TRAINED = Trained(None, Sampler(), 0.02)
 
 
 def psnr(video, truth):
@@ -35,8 +45,8 @@ def filled(video, hole):
 def finished(tmp_path_factory):
     """Two datasets; the first gets two batches, of two clips and of one."""
     folder = tmp_path_factory.mktemp("evaluation")
-    evaluation = Evaluation(("psnr",), ("warped", "filled"))
-    evaluation.start(["street", "forest"], torch.device("cpu"))
+    evaluation = Evaluation(("psnr",), (Warped(), Filled()))
+    evaluation.start(["street", "forest"], CPU, TRAINED)
     seen = [
         (0, make_batch(("a", "b"), seed=1)),
         (0, make_batch(("c",), seed=2)),
@@ -79,7 +89,7 @@ def test_a_file_with_every_video_for_each_dataset_and_method(finished):
         f"val_step7_{dataset}{method}.csv"
         for dataset in ("street", "forest")
         for method in ("", "_warped", "_filled")
-    }
+    } | {"val_step7.json"}
     with (folder / "val_step7_street_warped.csv").open() as file:
         rows = {row["key"]: float(row["psnr"]) for row in csv.DictReader(file)}
     expected = {b.keys[i]: psnr(b.warped[i], b.right[i]) for b, i in clips(seen, 0)}
@@ -88,7 +98,7 @@ def test_a_file_with_every_video_for_each_dataset_and_method(finished):
 
 def test_metrics_of_both_eyes_get_the_left_view(tmp_path):
     evaluation = Evaluation(("color_difference",))
-    evaluation.start(["made"], torch.device("cpu"))
+    evaluation.start(["made"], CPU, TRAINED)
     batch = make_batch(("a",), seed=1)
     evaluation.update(0, batch.left, batch)
     values = evaluation.finish(tmp_path, "val")
@@ -105,7 +115,7 @@ def test_every_evaluation_begins_anew(tmp_path):
     evaluation = Evaluation(("psnr",))
     means = []
     for seed in (1, 2):
-        evaluation.start(["made"], torch.device("cpu"))
+        evaluation.start(["made"], CPU, TRAINED)
         batch = make_batch(("a",), seed=seed)
         evaluation.update(0, batch.left, batch)
         means.append(evaluation.finish(tmp_path, str(seed)))
@@ -123,6 +133,88 @@ def test_lpips_is_left_out_by_an_option_only_and_says_so(tmp_path, caplog):
     assert "LPIPS is left out" in caplog.text
 
 
-def test_an_unknown_baseline_is_refused():
-    with pytest.raises(UserError, match="warped, filled, not 'blurred'"):
-        Evaluation(("psnr",), ("blurred",))
+@pytest.mark.parametrize("name", ["model", "warped", "a/b"])
+def test_methods_need_names_of_their_own(name):
+    with pytest.raises(UserError, match=f"model.methods: '{name}' must be a name of its own"):
+        Evaluation(("psnr",), (Warped(), Filled(name)))
+
+
+def test_the_json_holds_every_value_and_names_protocol_and_methods(finished):
+    values, _, folder = finished
+    results = json.loads((folder / "val_step7.json").read_text())
+    assert results["protocol"] == {
+        "name": "paper",
+        "disparity": "both_views",
+        "depth": None,
+        "warp": "own",
+        "mask": "m2svid",
+    }
+    assert results["methods"]["model"] == {"class": "trained", "warp": "m2svid", "steps": 1}
+    assert results["methods"]["filled"]["class"] == "m2svid.evaluation.methods.bounds.Filled"
+    street = results["datasets"]["street"]["warped"]
+    assert street["means"]["psnr"] == values["street/warped/psnr"]
+    assert [row["key"] for row in street["videos"]] == ["a", "b", "c"]
+    assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+class Counted(SoftSplat):
+    calls = 0
+
+    def __call__(self, left, disparity):
+        type(self).calls += 1
+        return super().__call__(left, disparity)
+
+
+class SplatWarped(Warped):
+    warp = Counted()
+
+
+def evaluate(tmp_path, protocol, *methods, clips=("made/a",)):
+    """Results of an evaluation of clips from a disparity, the truth in the place of a prediction."""
+    evaluation = Evaluation(("psnr",), methods, protocol)
+    evaluation.start(["made"], CPU, TRAINED)
+    for seed, key in enumerate(clips):
+        batch = evaluation.protocol.apply(replace(make_clip(seed=seed), keys=(key,)))
+        evaluation.update(0, batch.right, batch)
+    evaluation.finish(tmp_path, "test")
+    (file,) = tmp_path.glob("*.json")
+    return json.loads(file.read_text())
+
+
+def test_methods_that_warp_alike_share_the_warp(tmp_path):
+    Counted.calls = 0
+    clips = ("made/a", "made/b")
+    results = evaluate(tmp_path, Protocol(), SplatWarped("one"), SplatWarped("two"), Warped(), clips=clips)
+    assert Counted.calls == len(clips)
+    made = results["datasets"]["made"]
+    assert made["one"]["means"] == made["two"]["means"] != made["warped"]["means"]
+
+
+def test_one_warp_for_all(tmp_path):
+    made = evaluate(tmp_path, Protocol(warp="m2svid"), SplatWarped("splat"), Warped())["datasets"]["made"]
+    assert made["splat"]["means"] == made["warped"]["means"]
+    assert (tmp_path / "test_m2svid_warp_made_splat.csv").is_file()
+
+
+@pytest.mark.parametrize("mask", ["m2svid", "own"])
+def test_whose_mask_tells_inside_from_outside(tmp_path, mask):
+    made = evaluate(tmp_path, Protocol(mask=mask), SplatWarped("splat"), Warped())["datasets"]["made"]
+    clip = make_clip()
+    own = warped_by(SoftSplat(), clip)
+    inside = (own.hole if mask == "own" else clip.hole)[0]
+    (row,) = made["splat"]["videos"]
+    assert row["hole_share"] == pytest.approx(inside.float().mean().item())
+    pixels = inside.expand(-1, 3, -1, -1)
+    expected = psnr(own.warped[0][pixels], clip.right[0][pixels])
+    assert row["psnr_masked_inside"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_noise_follows_from_seed_and_key(tmp_path):
+    class Noise(Warped):
+        def predict(self, clip, generator):
+            return torch.rand(clip.left.shape, generator=generator)
+
+    first = evaluate(tmp_path / "1", Protocol(), Noise(), clips=("made/a", "made/b"))
+    second = evaluate(tmp_path / "2", Protocol(), Filled(), Noise(), clips=("made/a", "made/b"))
+    one, two = (results["datasets"]["made"]["warped"]["videos"] for results in (first, second))
+    assert one == two and one[0]["psnr"] != one[1]["psnr"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from m2svid.attention import Disoccluded
-from m2svid.convert.options import Options
-from m2svid.convert.setup import pick_dtype
+from m2svid.convert.options import Options, StereoOptions
+from m2svid.convert.setup import Models, pick_dtype
 from m2svid.convert.verbs import convert
 from m2svid.convert.work_folder import WorkFolder
 from m2svid.errors import UserError
@@ -228,6 +228,13 @@ def test_a_new_film_begins_with_the_first_plan(film, monkeypatch, capsys):
     capsys.readouterr()
     film("two.mkv")
     assert "out of memory" not in capsys.readouterr().err
+
+
+def test_devices_share_the_plan(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    options = StereoOptions(weights=str(tmp_path / "model"), devices="cpu,cpu,cpu")
+    first, *others = Models(options).inpainters(options)
+    assert all(other.memory is first.memory is not None for other in others)
 
 
 def test_a_limit_is_real_on_a_gpu_and_refused_elsewhere(monkeypatch):

@@ -19,10 +19,10 @@ from lightning.pytorch.strategies import Strategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from m2svid.data.buckets import Bucket
-from m2svid.data.datamodule import StereoDataModule
 from m2svid.data.stream import DatasetSpec
 from m2svid.data.transforms import EvalClip
 from m2svid.training.callbacks import LossBreakdown, Pictures, Throughput
+from m2svid.training.datamodule import StereoDataModule
 from tests.data.clips import write_shards
 from tests.tiny_module import make_module
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -262,17 +261,6 @@ def test_an_imported_folder_is_validated_as_it_was_trained(folder, tmp_path, mon
     assert used and list(tmp_path.rglob("val_step0_*.csv"))
     (line,) = [message for message in caplog.messages if "configuration says" in message]
     assert line.startswith("usage: ") and "noise_aug=0.3" in line
-
-
-def test_weights_are_not_needed_to_count_memory(folder):
-    model = load(folder)
-    empty = model.without_weights()
-    assert {tensor.device.type for tensor in [*empty.parameters(), *empty.buffers()]} == {"meta"}
-    assert {k: v.shape for k, v in empty.state_dict().items()} == {
-        k: v.shape for k, v in model.state_dict().items()
-    }
-    assert not any(tensor.is_meta for tensor in model.parameters())
-    assert replace(empty.card(), backbone=None) == replace(model.card(), backbone=None)
 
 
 @pytest.mark.parametrize("how", ["init_unet", "ckpt_path"])

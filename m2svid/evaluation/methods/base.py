@@ -41,11 +41,13 @@ class Method(ABC):
         warp: how it warps the left view.
         steps: of its sampler; None = it has none.
         licence: what its licence forbids, for the table's notes; empty = nothing.
+        autocast: whether it runs in the precision of the run; otherwise in that of its weights.
     """
 
     warp: Warp = ClosedNearest()
     steps: int | None = None
     licence: str = ""
+    autocast: bool = False
     own_name: str
 
     def __init__(self, name: str | None = None) -> None:

@@ -21,6 +21,7 @@ class TrainedModel(Method):
     """
 
     own_name = "model"
+    autocast = True
 
     def __init__(self, num_steps: int | None = None, name: str | None = None) -> None:
         super().__init__(name or (None if num_steps is None else f"{self.own_name}_{num_steps}"))
@@ -29,6 +30,7 @@ class TrainedModel(Method):
 
     def prepare(self, trained: Trained, device: torch.device) -> None:
         self._trained = trained
+        self.steps = trained.sampler.with_steps(self.steps).num_steps
 
     def predict(self, clip: StereoBatch, generator: Generator) -> Tensor:
         trained = self._trained

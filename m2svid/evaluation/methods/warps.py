@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from m2svid.batch import StereoBatch
+from m2svid.batch import Original, StereoBatch
 from m2svid.data.clips import Region
 from m2svid.errors import UserError
 from m2svid.warping.layered import warp_layered
@@ -89,18 +89,28 @@ def warped_by(warp: Warp, clip: StereoBatch, share: float = 1.0) -> StereoBatch:
     Raises:
         UserError: the clip's shard holds a warped view instead of a disparity.
     """
-    original = clip.originals[0] if clip.originals else None
-    if original is None:
-        raise UserError(
-            f"clip {clip.keys[0]} has no disparity in its shard, so the warp of {warp.name} can't be made: "
-            "make its shards with a disparity, or leave out the methods that warp in their own way"
-        )
+    original = original_of(clip, f"the warp of {warp.name} can't be made")
     warped, hole = warp(original.left, original.disparity * share)
     region = Region(*original.region)
     size = (clip.left.shape[-2], clip.left.shape[-1])
     view = _resize(region.of(warped).float(), size).round() / 255
     shown = warp.binarise(_resize(region.of(hole).float(), size))
     return replace(clip, warped=view[None], hole=shown[None])
+
+
+def original_of(clip: StereoBatch, otherwise: str) -> Original:
+    """What the views of a batch of one were made of.
+
+    Raises:
+        UserError: the clip's shard holds a warped view instead of a disparity; says what then follows.
+    """
+    original = clip.originals[0] if clip.originals else None
+    if original is None:
+        raise UserError(
+            f"clip {clip.keys[0]} has no disparity in its shard, so {otherwise}: make its shards with a "
+            "disparity, or evaluate with M2SVid's warp alone"
+        )
+    return original
 
 
 def _resize(video: Tensor, size: tuple[int, int]) -> Tensor:

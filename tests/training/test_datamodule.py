@@ -10,11 +10,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from webdataset import TarWriter
 
 from m2svid.data.buckets import Bucket
-from m2svid.data.datamodule import StereoDataModule
 from m2svid.data.sources import read_shard
 from m2svid.data.stream import DatasetSpec
 from m2svid.data.transforms import EvalClip
 from m2svid.errors import UserError
+from m2svid.training.datamodule import StereoDataModule
 from tests.data.clips import write_shards
 
 BUCKETS = [Bucket(2, 16, 16, batch_size=2), Bucket(4, 8, 8)]
