@@ -17,7 +17,8 @@ attention metrics
 model
 weights
 recipes inference data
-evaluation depth synthetic
+depth synthetic
+evaluation
 sheets convert
 training
 bench
