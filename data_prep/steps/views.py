@@ -21,6 +21,7 @@ from m2svid.warping.matching import DisparityRange
 
 MATCHING_SHARE = 0.2  # of the pixels; two views of one scene have 0.3 to 0.9, unrelated pictures below 0.1
 LEAST_PARALLAX = 1.0  # pixels between the farthest and the nearest points
+LARGEST_VERTICAL_OFFSET = 2.0  # px, as the paper's for points
 _SAMPLES = 4  # pairs on which the disparity range of a clip is found
 
 
@@ -70,20 +71,29 @@ def match_views(views: Views, matcher: StereoMatcher) -> Clip:
     """Match a clip, fill what has no match, and store it as tensors.
 
     Raises:
-        Rejected: too little matches.
+        Rejected: too little matches, or rows are apart for a matcher that looks off them.
     """
-    disparity, consistent = matcher(views.pairs, views.search)
-    matched = float(consistent.mean())
+    found = matcher(views.pairs, views.search)
+    if found.vertical is not None and found.vertical > LARGEST_VERTICAL_OFFSET:
+        raise Rejected(
+            "vertical offset",
+            f"not row-aligned: a quarter of the pixels is more than {found.vertical:.1f} px off its row, "
+            f"{LARGEST_VERTICAL_OFFSET:g} px are the most",
+        )
+    matched = float(found.consistent.mean())
     if matched < MATCHING_SHARE:
         raise Rejected(
             "matching",
             f"too little matches: {matched:.1%} of the pixels agree, at least {MATCHING_SHARE:.0%} must",
         )
-    filled = [dense(*frame) for frame in zip(disparity, consistent, strict=True)]
+    filled = [dense(*frame) for frame in zip(found.disparity, found.consistent, strict=True)]
     notes = {
         "matched_share": round(matched, 4),
+        "confidence": round(float(found.confidence.mean()), 4),
         "disparity_search": [views.search.low, views.search.high],
     }
+    if found.vertical is not None:
+        notes["matched_vertical_px"] = round(found.vertical, 2)
     return Clip(
         views.key,
         _video([left for left, _ in views.pairs]),
