@@ -136,6 +136,8 @@ class ClipInfo:
     def from_json(cls, text: bytes) -> ClipInfo:
         """Reads what `to_json` wrote; a ValueError names the field that is missing or makes no sense."""
         values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"the JSON must be an object with fields, got {values!r}")
         required = [item.name for item in fields(cls) if item.default is MISSING]
         missing = [name for name in required if name not in values]
         if missing:
@@ -145,11 +147,20 @@ class ClipInfo:
         for name in ("width", "height", "num_frames"):
             if not isinstance(getattr(info, name), int) or getattr(info, name) < 1:
                 raise ValueError(f"the JSON's {name} must be a positive integer, got {getattr(info, name)!r}")
+        for name in ("disparity_scale", "disparity_min", "disparity_max"):
+            if name in values and not _is_number(values[name]):
+                raise ValueError(f"the JSON's {name} must be a number, got {values[name]!r}")
+        if info.disparity_scale is not None and info.disparity_scale <= 0:
+            raise ValueError(f"the JSON's disparity_scale must be positive, got {info.disparity_scale}")
         return info
 
     def to_json(self) -> bytes:
         values = {name: value for name, value in asdict(self).items() if value is not None}
         return json.dumps(values | {"fps": str(self.fps)}, indent=1).encode()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _exact_fps(text: object) -> Fraction:

@@ -103,8 +103,9 @@ def read_shard(url: str) -> Iterator[RawClip]:
     except UserError:
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        # webdataset appends objects to the arguments; the first is the message.
-        cause = error.args[0] if error.args else type(error).__name__
+        # webdataset adds objects to the arguments, and the repr of its stream to the first, the message.
+        message = error if isinstance(error, OSError) or not error.args else error.args[0]
+        cause = str(message).partition(" @ <")[0] or type(error).__name__
         raise BrokenClipError(f"shard {url} cannot be read: {cause}") from error
 
 

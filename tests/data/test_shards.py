@@ -143,12 +143,30 @@ def test_json_without_a_field():
 
 
 @pytest.mark.parametrize(
-    "field, value", [("fps", "thirty"), ("fps", "0/1"), ("width", 3.5), ("num_frames", 0)]
+    "field, value",
+    [
+        ("fps", "thirty"),
+        ("fps", "0/1"),
+        ("fps", None),
+        ("width", 3.5),
+        ("num_frames", 0),
+        ("disparity_scale", None),
+        ("disparity_scale", "128"),
+        ("disparity_scale", 0),
+        ("disparity_min", "0"),
+        ("disparity_max", None),
+        ("disparity_max", True),
+    ],
 )
 def test_json_that_makes_no_sense(field, value):
     values = json.loads(encode_clip(make_clip(), 30)["json"])
     with pytest.raises(ValueError, match=field):
         ClipInfo.from_json(json.dumps(values | {field: value}).encode())
+
+
+def test_json_that_is_no_object():
+    with pytest.raises(ValueError, match="object"):
+        ClipInfo.from_json(b"[1, 2]")
 
 
 @pytest.mark.parametrize(

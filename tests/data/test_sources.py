@@ -109,8 +109,14 @@ def test_a_broken_shard_is_named(tmp_path, keep):
     data = Path(url).read_bytes()
     Path(url).write_bytes(data[: keep if keep == 0 or keep > 1 else int(keep * len(data))])
     for read in (lambda: list(read_shard(url)), lambda: count_clips(url)):
-        with pytest.raises(BrokenClipError, match=r"clips-000000\.tar cannot be read"):
+        with pytest.raises(BrokenClipError, match=r"clips-000000\.tar cannot be read: [^<>]+$"):
             read()
+
+
+def test_a_missing_shard_is_named_with_its_cause(tmp_path):
+    for read in (read_shard, lambda url: [count_clips(url)]):
+        with pytest.raises(BrokenClipError, match=r"none\.tar cannot be read: .*No such file"):
+            list(read(str(tmp_path / "none.tar")))
 
 
 def test_a_failing_command_is_named(tmp_path):

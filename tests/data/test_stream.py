@@ -1,5 +1,6 @@
 """Endless training data that repeats itself exactly, and evaluation data that is read once."""
 
+import re
 from collections import Counter
 from itertools import islice
 
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from m2svid.data.buckets import Bucket, BucketSchedule
 from m2svid.data.clips import BrokenClipError
+from m2svid.data.sources import read_shard
 from m2svid.data.stream import DatasetSpec, EvalStream, TrainingStream
 from m2svid.data.transforms import Augmentation, EvalClip
 from m2svid.errors import UserError
@@ -163,6 +165,18 @@ def test_broken_clips_can_be_skipped_and_are_counted(broken, caplog):
     assert [len(batch.keys) for batch in whole] == [len(batch.left) for batch in whole]
     rest = batches(stream(broken, skip_broken=True), 9, start=11)
     assert all(map(equal, whole[11:], rest))
+
+
+@pytest.mark.parametrize("scale", ["null", '"128"'])
+def test_a_clip_whose_json_makes_no_sense_can_be_skipped(tmp_path, scale):
+    shards = write_shards(tmp_path, 4, per_shard=2)
+    (text,) = [clip.members["json"] for clip in read_shard(shards[1]) if clip.key == "003"]
+    wrong = re.sub(rb'"disparity_scale": [\d.]+', b'"disparity_scale": ' + scale.encode(), text)
+    break_clip(shards[1], "003", "json", wrong)
+    with pytest.raises(BrokenClipError, match="clip 003: the JSON's disparity_scale must be a number"):
+        batches(stream(shards), 20)
+    made = batches(stream(shards, skip_broken=True), 20)
+    assert {key for batch in made for key in batch.keys} == {"a/000", "a/001", "a/002"}
 
 
 def test_a_broken_shard_can_be_skipped_and_is_counted(broken):
