@@ -1,15 +1,20 @@
 """The module's checkpoints, randomness and evaluation steps, without a trainer where none is needed."""
 
+import functools
 import logging
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from m2svid.errors import UserError
 from m2svid.model.sampler import Sampler
-from m2svid.recipes import LatentOnly, StandardDiffusion
+from m2svid.recipes import LatentOnly, Loss, Recipe, StandardDiffusion
+from m2svid.training.backbone import SmallRandom
+from m2svid.training.module import M2SVidModule
 from m2svid.weights.mismatch import MismatchError
 from tests.tiny_module import make_batch, make_module
 
@@ -150,3 +155,145 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"model.init_unet: .*other.ckpt is no checkpoint"):
         make_module(init_unet=str(path))
+
+
+class Exploding(Recipe):
+    """A loss that is finite in the first steps only."""
+
+    def __init__(self, good=0):
+        super().__init__(Sampler())
+        self.good = good
+
+    def loss(self, model, batch, condition, generator):
+        total = model.unet.conv_in.weight.square().mean()
+        if batch.index >= self.good:
+            total = total * float("nan")
+        return Loss(total, {"latent": total, "l1": total * 0 + 1})
+
+
+def fit(module, folder, batches, steps=None, callbacks=(), ckpt_path=None, **options):
+    save = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer = Trainer(
+        max_steps=steps or len(batches),
+        accelerator="cpu",
+        logger=False,
+        callbacks=[*callbacks, save],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None), ckpt_path=ckpt_path)
+    return trainer
+
+
+def some_batches(number):
+    return [make_batch((f"made/{i}",), seed=i, index=i) for i in range(number)]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(tmp_path):
+    module = make_module(recipe=Exploding(good=2), optimizer=lambda p: torch.optim.SGD(p, 0.1))
+    sentence = r"loss of step 3 isn't finite \(clips made/2: latent nan, l1 nan\): .*model\.optimizer.*lr"
+    with pytest.raises(UserError, match=sentence):
+        fit(module, tmp_path, some_batches(4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step=1.ckpt", "step=2.ckpt"]
+    saved = torch.load(tmp_path / "step=2.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(saved[name], tensor) for name, tensor in module.state_dict().items())
+    assert all(tensor.isfinite().all() for tensor in saved.values())
+
+
+def test_accumulated_gradients_name_the_clips_whose_loss_is_not_finite(tmp_path):
+    module = make_module(recipe=Exploding(good=1))
+    with pytest.raises(UserError, match=r"loss of step 1 isn't finite \(clips made/1: [^;]*\): "):
+        fit(module, tmp_path, some_batches(2), accumulate_grad_batches=2)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_too(tmp_path):
+    """The loss overflows in the backward pass only."""
+    module = make_module(recipe=Exploding(good=9))
+    module.model.unet.conv_in.weight.register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(UserError, match=r"gradient of step 1 isn't finite \(clips made/0: latent 0\.\d+"):
+        fit(module, tmp_path, some_batches(1))
+
+
+def test_the_norm_of_the_gradient_is_logged_before_it_is_clipped(tmp_path):
+    module = make_module(recipe=Exploding(good=9), optimizer=lambda p: torch.optim.SGD(p, 0.0))
+    trainer = fit(module, tmp_path, some_batches(1), gradient_clip_val=1e-6)
+    weights = module.model.unet.conv_in.weight
+    expected = (2 * weights / weights.numel()).norm()  # of the mean square
+    assert trainer.callback_metrics["train/grad_norm"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("part", ["vae", "image_encoder"])
+def test_vae_and_clip_are_frozen_and_in_evaluation_mode(part):
+    class Tiny(SmallRandom):
+        def build(self, conditioning, attention):
+            model = super().build(conditioning, attention)
+            setattr(model, part, torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout()))
+            return model.requires_grad_(True).train()
+
+    module = M2SVidModule(Tiny((32,)), recipe=LatentOnly(), metrics=("psnr",))
+    frozen = getattr(module.model, part)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert not any(each.training for each in frozen.modules())
+    assert all(parameter.requires_grad for parameter in module.model.unet.parameters())
+
+
+@pytest.mark.parametrize("sampler", [Sampler(), Sampler(num_steps=3, start="noise")])
+def test_a_prediction_is_made_with_the_recipes_sampler_and_the_noise_level(sampler, monkeypatch):
+    recipe = Exploding()
+    recipe.sampler = sampler
+    module = at_rank(make_module(recipe=recipe, noise_aug=0.3), 0)
+    given = {}
+    monkeypatch.setattr(module.model, "predict", lambda batch, **options: given.update(options))
+    module.predict(make_batch())
+    assert given["sampler"] is sampler and given["noise_aug"] == 0.3
+
+
+def test_nothing_of_the_sanity_check_is_measured(tmp_path):
+    module = make_module()
+    measured = []
+    module.evaluation.finish = lambda folder, name: measured.append(name) or {}
+    module._trainer = SimpleNamespace(sanity_checking=True)
+    module.on_validation_epoch_end()
+    assert not measured
+
+
+class Child(torch.nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+def test_a_module_around_it_keeps_and_loads_the_trained_parameters_only():
+    """As strategies and weight averaging do."""
+    module = make_module(seed=1)
+    module.recipe.extra = torch.nn.Linear(2, 2)  # in the place of VGG
+    state = Child(module).state_dict()
+    assert set(state) == {f"module.model.unet.{name}" for name in module.model.unet.state_dict()}
+    other = make_module(seed=2)
+    other.recipe.extra = torch.nn.Linear(2, 2)
+    Child(other).load_state_dict(state)
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name])
+    del state["module.model.unet.conv_in.bias"]
+    with pytest.raises(RuntimeError, match=r"conv_in\.bias"):
+        Child(other).load_state_dict(state)
+
+
+def test_averaged_weights_are_those_of_a_checkpoint(tmp_path):
+    """With Lightning's callback; it opens like any other, and a run goes on from its own weights."""
+
+    def run(steps, **options):
+        module = make_module(optimizer=functools.partial(torch.optim.SGD, lr=0.1))
+        average = EMAWeightAveraging(decay=0.25)
+        fit(module, tmp_path, some_batches(3), steps=steps, callbacks=[average], **options)
+        return torch.load(tmp_path / f"step={steps}.ckpt", weights_only=True)
+
+    both, name = run(2), "model.unet.conv_in.weight"
+    first = torch.load(tmp_path / "step=1.ckpt", weights_only=True)["state_dict"][name]
+    assert set(both["state_dict"]) == set(make_module().state_dict())
+    expected = 0.25 * first + 0.75 * both["current_model_state"][name]
+    torch.testing.assert_close(both["state_dict"][name], expected)
+    assert not torch.equal(first, both["current_model_state"][name])
+    make_module(init_unet=str(tmp_path / "step=2.ckpt"))
+    assert run(3, ckpt_path=tmp_path / "step=2.ckpt")["global_step"] == 3
