@@ -1,4 +1,4 @@
-"""Whether the borders of windows show in a film that was made window by window.
+"""The seam figure of a film made window by window: change at the borders of windows over change inside them.
 
 Shapes: T frames, H W pixels, C channels.
 """
