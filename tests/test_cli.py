@@ -116,7 +116,11 @@ def test_short_options_switches_and_results_as_json(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--model.recipe.init_args.l1", "-1"], "l1"),
+        (["--model.recipe.init_args.l1", "-1"], "recipe.l1 is a weight and can't be negative, got -1.0"),
+        (
+            ["--model.recipe", "{class_path: EndToEnd, init_args: {lpips: 1, vgg_weights: no.pth}}"],
+            "LPIPS needs VGG16's weights, and no.pth is not there",
+        ),
         (["--model.attention.init_args.max_train_tokens_per_frame", "0"], "max_train_tokens_per_frame"),
         (["--model.backbone.init_args.layers", "0"], "layers=0 must be at least 1"),
         (["--data.augmentation.scale", "[0.5, 2]"], "augmentation option scale must be 0 < low <= high <= 1"),
