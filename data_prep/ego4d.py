@@ -62,7 +62,8 @@ class Ego4D(Dataset):
         videos: folders with the videos, `{video_uid}.mp4`.
         metadata: `ego4d.json`, which tells which videos are stereo.
         rectifications: folder of rectifications in the published format, `{video_uid}.mp4.json`. Those that
-            are there are taken, those that are missing are found and written. None finds all.
+            are there are taken if they keep the limits below; others are found, and written where there is
+            none. None finds all.
         points: finds the points by which views are rectified and checked: sift (no download), efficientloftr
             or efficientloftr:FOLDER_OR_ID, loftr (outdoor and indoor weights, the better of both, as in the
             paper) or loftr:FOLDER.
@@ -72,9 +73,9 @@ class Ego4D(Dataset):
             leaves them. `size`, if given, is cut out of the middle instead.
         max_vertical_offset: clips of which 5 % of the matched points are farther apart vertically are
             rejected, pixels.
-        max_stretch: a rectification that changes the scale of a view by more than this factor from one place
-            to another is rejected.
-        min_crop: a rectification that leaves a smaller share of a view is rejected.
+        max_stretch: largest factor by which a rectification may change the scale of a view from one place to
+            another.
+        min_crop: smallest share of a view that a rectification may leave.
     """
 
     videos: list[Path]
@@ -157,7 +158,7 @@ class Ego4D(Dataset):
         return positive_views(spec.key, pairs, fps, notes, points=(float(low), float(high)))
 
     def _published(self, source: Source, size: tuple[int, int]) -> Facts | None:
-        """A rectification that is there already."""
+        """A rectification that is there already, unless it breaks the limits."""
         path = self._rectification_file(source)
         if path is None or not path.is_file():
             return None
@@ -165,7 +166,8 @@ class Ego4D(Dataset):
         try:
             found.check(size, self._limits)
         except UnrectifiableError as error:
-            raise Rejected("rectification", str(error)) from error
+            log.warning("%s is not used, another one is found: %s", path, error)
+            return None
         return found.to_json() | {"method": "file"}
 
     def _fitted(self, source: Source, frames: int) -> Facts:
@@ -185,7 +187,7 @@ class Ego4D(Dataset):
             raise Rejected("rectification", str(error)) from error
         log.info("%s: rectified by %s (%s, %d inliers)", source.path, method, matcher, len(matches))
         path = self._rectification_file(source)
-        if path is not None:
+        if path is not None and not path.exists():
             with whole(path) as temporary:
                 temporary.write_text(json.dumps(found.to_json()))
         return found.to_json() | {"method": f"{matcher}, {method}", "inliers": len(matches)}

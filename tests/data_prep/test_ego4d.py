@@ -144,14 +144,25 @@ def test_blank_videos_are_rejected(tmp_path):
     assert rejection(tmp_path)["reason"].startswith("blank: ")
 
 
-def test_an_overstretched_rectification_is_rejected(tmp_path, scenes):
+def test_an_overstretched_rectification_is_found_anew(tmp_path, scenes):
+    """As 88 of the 255 published ones are at a limit of 2; the given file is kept."""
     film(tmp_path / f"{UID}.mp4", scenes[:4])
     (tmp_path / "rect").mkdir()
     strong = np.array([[1, 0, 0], [0, 1, 0], [-0.5 / WIDTH, 0, 1.0]])
-    stretched = Rectification(strong, strong, (0, 0, WIDTH, HEIGHT)).to_json()
-    (tmp_path / "rect" / f"{UID}.mp4.json").write_text(json.dumps(stretched))
-    line = rejection(tmp_path)
-    assert line["step"] == "rectification" and line["reason"].startswith("overstretched: ")
+    stretched = json.dumps(Rectification(strong, strong, (0, 0, WIDTH, HEIGHT)).to_json())
+    (tmp_path / "rect" / f"{UID}.mp4.json").write_text(stretched)
+    assert call(tmp_path, metadata(tmp_path, **{UID: 1.0})) == 0
+    assert clips(tmp_path / "out")[0].info.notes["rectified_by"].startswith("sift, ")
+    assert (tmp_path / "rect" / f"{UID}.mp4.json").read_text() == stretched
+
+
+def test_nothing_within_the_limits_is_a_rejection(tmp_path, scenes):
+    film(tmp_path / f"{UID}.mp4", scenes[:4])
+    line = rejection(tmp_path, "--max_stretch", "1.001")
+    assert line["step"] == "rectification"
+    assert (
+        "uncalibrated: overstretched: " in line["reason"] and "rotations: overstretched: " in line["reason"]
+    )
 
 
 def test_clips_that_are_not_row_aligned_are_rejected(tmp_path, scenes):
