@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,10 @@ from m2svid.errors import UserError
 from m2svid.evaluation.methods import Method, Trained
 from m2svid.evaluation.methods.warps import ClosedNearest, warped_by
 from m2svid.evaluation.protocol import Protocol
-from m2svid.files import whole
+from m2svid.evaluation.results import Results, VideoResult
 from m2svid.metrics.measures import PRETRAINED, Pretrained
 from m2svid.metrics.perceptual import Perceptual
-from m2svid.metrics.stereo import MetricName, StereoMetrics
+from m2svid.metrics.stereo import MetricName, Row, StereoMetrics
 
 log = logging.getLogger(__name__)
 
@@ -151,8 +149,8 @@ class Evaluation:
         """Means over videos of all processes, named dataset/metric or dataset/method/metric.
 
         Every process must call it. The first one writes the values of every video as
-        `{name}_{dataset}[_{method}].csv`, and all of it with protocol and methods as `{name}.json`; a
-        protocol that isn't the paper's is a part of the names.
+        `{name}_{dataset}[_{method}].csv`, and with protocol and method as a `.json` beside it; a protocol
+        that isn't the paper's is a part of the names.
 
         Args:
             folder: where they go.
@@ -161,31 +159,30 @@ class Evaluation:
         if self.protocol.name != "paper":
             name = f"{name}_{self.protocol.name}"
         values: dict[str, float] = {}
-        results: dict[str, Any] = {}
         for (dataset, method), metrics in self._metrics.items():
             path = (dataset,) if method == MODEL else (dataset, method)
-            metrics.write_csv(folder / f"{'_'.join((name, *path))}.csv")
-            means, videos = metrics.compute(), metrics.per_video()
+            file = folder / "_".join((name, *path))
+            metrics.write_csv(file.with_name(f"{file.name}.csv"))
+            means, rows = metrics.compute(), metrics.per_video()
+            self._write(file.with_name(f"{file.name}.json"), dataset, method, means, rows, metrics.checksums)
             listed = ", ".join(f"{key} {value:.4g}" for key, value in means.items())
             rank_zero_info(f"{name} {'/'.join((dataset, method))}: {listed}")
             values |= {"/".join((*path, key)): value for key, value in means.items()}
-            results.setdefault(dataset, {})[method] = {"means": means, "videos": videos}
-        checksums = {} if self._pretrained is None else self._pretrained.checksums
-        _write(
-            folder / f"{name}.json",
-            {
-                "protocol": self.protocol.describe(),
-                "methods": self._described,
-                "datasets": results,
-                "metric_weights": checksums,
-                "versions": {package: version(package) for package in ("m2svid", "torch", "diffusers")},
-            },
-        )
         self._metrics = {}
         return values
 
-
-@rank_zero_only
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    @rank_zero_only
+    def _write(
+        self,
+        path: Path,
+        dataset: str,
+        method: str,
+        means: dict[str, float],
+        rows: list[Row],
+        checksums: dict[str, str],
+    ) -> None:
+        described = dict(self._described[method])
+        weights = {**checksums, **described.pop("checksums", {})}
+        videos = [VideoResult(row["key"], {k: v for k, v in row.items() if k != "key"}) for row in rows]
+        protocol = {**self.protocol.describe(), "method": described}
+        Results(method, dataset, videos, means, protocol, weights).write(path)

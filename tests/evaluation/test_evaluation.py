@@ -1,7 +1,6 @@
 """Evaluation of the model and other methods against values calculated by hand."""
 
 import csv
-import json
 import logging
 import math
 from dataclasses import replace
@@ -14,6 +13,7 @@ from m2svid.evaluation.evaluation import Evaluation
 from m2svid.evaluation.methods import Filled, Trained, Warped
 from m2svid.evaluation.methods.warps import SoftSplat, warped_by
 from m2svid.evaluation.protocol import Protocol
+from m2svid.evaluation.results import Results
 from m2svid.model.sampler import Sampler
 from tests.evaluation.methods.clips import make_clip
 from tests.tiny_module import make_batch
@@ -86,10 +86,11 @@ def test_the_hole_decides_which_pixels_are_inside(finished):
 def test_a_file_with_every_video_for_each_dataset_and_method(finished):
     _, seen, folder = finished
     assert {path.name for path in folder.iterdir()} == {
-        f"val_step7_{dataset}{method}.csv"
+        f"val_step7_{dataset}{method}.{kind}"
         for dataset in ("street", "forest")
         for method in ("", "_warped", "_filled")
-    } | {"val_step7.json"}
+        for kind in ("csv", "json")
+    }
     with (folder / "val_step7_street_warped.csv").open() as file:
         rows = {row["key"]: float(row["psnr"]) for row in csv.DictReader(file)}
     expected = {b.keys[i]: psnr(b.warped[i], b.right[i]) for b, i in clips(seen, 0)}
@@ -139,22 +140,25 @@ def test_methods_need_names_of_their_own(name):
         Evaluation(("psnr",), (Warped(), Filled(name)))
 
 
-def test_the_json_holds_every_value_and_names_protocol_and_methods(finished):
+def test_the_json_holds_every_value_and_names_protocol_and_method(finished):
     values, _, folder = finished
-    results = json.loads((folder / "val_step7.json").read_text())
-    assert results["protocol"] == {
+    model = Results.read(folder / "val_step7_street.json")
+    assert model.protocol == {
         "name": "paper",
         "disparity": "both_views",
         "depth": None,
         "warp": "own",
         "mask": "m2svid",
+        "method": {"class": "trained", "warp": "m2svid", "steps": 1},
     }
-    assert results["methods"]["model"] == {"class": "trained", "warp": "m2svid", "steps": 1}
-    assert results["methods"]["filled"]["class"] == "m2svid.evaluation.methods.bounds.Filled"
-    street = results["datasets"]["street"]["warped"]
-    assert street["means"]["psnr"] == values["street/warped/psnr"]
-    assert [row["key"] for row in street["videos"]] == ["a", "b", "c"]
-    assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
+    warped = Results.read(folder / "val_step7_street_warped.json")
+    assert (warped.method, warped.dataset) == ("warped", "street")
+    assert warped.protocol["method"]["class"] == "m2svid.evaluation.methods.bounds.Warped"
+    assert warped.means["psnr"] == values["street/warped/psnr"]
+    assert [video.key for video in warped.videos] == ["a", "b", "c"]
+    each = [video.values["psnr"] for video in warped.videos]
+    assert sum(each) / len(each) == pytest.approx(warped.means["psnr"])
+    assert warped.versions["torch"]
 
 
 class Counted(SoftSplat):
@@ -177,32 +181,31 @@ def evaluate(tmp_path, protocol, *methods, clips=("made/a",)):
         batch = evaluation.protocol.apply(replace(make_clip(seed=seed), keys=(key,)))
         evaluation.update(0, batch.right, batch)
     evaluation.finish(tmp_path, "test")
-    (file,) = tmp_path.glob("*.json")
-    return json.loads(file.read_text())
+    found = [Results.read(path) for path in tmp_path.glob("*.json")]
+    return {results.method: results for results in found}
 
 
 def test_methods_that_warp_alike_share_the_warp(tmp_path):
     Counted.calls = 0
     clips = ("made/a", "made/b")
-    results = evaluate(tmp_path, Protocol(), SplatWarped("one"), SplatWarped("two"), Warped(), clips=clips)
+    made = evaluate(tmp_path, Protocol(), SplatWarped("one"), SplatWarped("two"), Warped(), clips=clips)
     assert Counted.calls == len(clips)
-    made = results["datasets"]["made"]
-    assert made["one"]["means"] == made["two"]["means"] != made["warped"]["means"]
+    assert made["one"].means == made["two"].means != made["warped"].means
 
 
 def test_one_warp_for_all(tmp_path):
-    made = evaluate(tmp_path, Protocol(warp="m2svid"), SplatWarped("splat"), Warped())["datasets"]["made"]
-    assert made["splat"]["means"] == made["warped"]["means"]
+    made = evaluate(tmp_path, Protocol(warp="m2svid"), SplatWarped("splat"), Warped())
+    assert made["splat"].means == made["warped"].means
     assert (tmp_path / "test_m2svid_warp_made_splat.csv").is_file()
 
 
 @pytest.mark.parametrize("mask", ["m2svid", "own"])
 def test_whose_mask_tells_inside_from_outside(tmp_path, mask):
-    made = evaluate(tmp_path, Protocol(mask=mask), SplatWarped("splat"), Warped())["datasets"]["made"]
+    made = evaluate(tmp_path, Protocol(mask=mask), SplatWarped("splat"), Warped())
     clip = make_clip()
     own = warped_by(SoftSplat(), clip)
     inside = (own.hole if mask == "own" else clip.hole)[0]
-    (row,) = made["splat"]["videos"]
+    row = made["splat"].videos[0].values
     assert row["hole_share"] == pytest.approx(inside.float().mean().item())
     pixels = inside.expand(-1, 3, -1, -1)
     expected = psnr(own.warped[0][pixels], clip.right[0][pixels])
@@ -214,7 +217,7 @@ def test_noise_follows_from_seed_and_key(tmp_path):
         def predict(self, clip, generator):
             return torch.rand(clip.left.shape, generator=generator)
 
-    first = evaluate(tmp_path / "1", Protocol(), Noise(), clips=("made/a", "made/b"))
-    second = evaluate(tmp_path / "2", Protocol(), Filled(), Noise(), clips=("made/a", "made/b"))
-    one, two = (results["datasets"]["made"]["warped"]["videos"] for results in (first, second))
-    assert one == two and one[0]["psnr"] != one[1]["psnr"]
+    first = evaluate(tmp_path / "1", Protocol(), Noise("noise"), clips=("made/a", "made/b"))
+    second = evaluate(tmp_path / "2", Protocol(), Filled(), Noise("noise"), clips=("made/a", "made/b"))
+    one, two = ([video.values["psnr"] for video in made["noise"].videos] for made in (first, second))
+    assert one == two and one[0] != one[1]

@@ -1,9 +1,10 @@
 """Methods named in YAML, measured in one `test` of a trained run."""
 
-import json
+import hashlib
 
 import pytest
 
+from m2svid.evaluation.results import Results
 from tests.tiny_run import LAST, RUN, finish, start
 
 OVERLAY = f"""
@@ -26,14 +27,13 @@ def results(fitted, tmp_path_factory):
     overlay = tmp_path_factory.mktemp("overlay") / "methods.yaml"
     overlay.write_text(OVERLAY)
     finish(start("test", "--run", "quickstart", "--config", str(overlay), cwd=fitted.folder))
-    (file,) = (fitted.folder / RUN).glob("test_*.json")
-    return json.loads(file.read_text())
+    found = [Results.read(path) for path in (fitted.folder / RUN).glob("test_*.json")]
+    return {results.method: results for results in found}
 
 
 def test_all_rows_stand_beside_each_other(results):
-    rows = results["datasets"]["procedural"]
-    assert list(rows) == ["model", "again", "checkpoint", "vae", "left", "truth"]
-    means = {name: row["means"]["psnr"] for name, row in rows.items()}
+    means = {name: row.means["psnr"] for name, row in results.items()}
+    assert set(means) == {"model", "again", "checkpoint", "vae", "left", "truth"}
     assert means["again"] == pytest.approx(means["model"], abs=1e-4)
     assert means["checkpoint"] == pytest.approx(means["model"], abs=1e-4)  # the run's last weights
     assert means["truth"] == float("inf")
@@ -41,7 +41,10 @@ def test_all_rows_stand_beside_each_other(results):
     assert means["left"] < means["truth"]
 
 
-def test_the_results_name_methods_and_protocol(results):
-    assert results["protocol"]["name"] == "paper"
-    assert results["methods"]["checkpoint"]["steps"] == 1
-    assert results["methods"]["left"]["class"] == "m2svid.evaluation.methods.bounds.LeftCopied"
+def test_the_results_name_methods_and_protocol(results, fitted):
+    assert {row.protocol["name"] for row in results.values()} == {"paper"}
+    described = results["checkpoint"].protocol["method"]
+    assert described["steps"] == 1 and described["weights"] == str(LAST)
+    assert results["checkpoint"].weights == {
+        str(LAST): hashlib.sha256((fitted.folder / LAST).read_bytes()).hexdigest()
+    }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.evaluation.methods.base import Method, Trained
+from m2svid.files import checksum
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
 
@@ -92,6 +96,11 @@ class Weights(Method):
             except UserError as error:
                 raise UserError(f"method {self.name}: {error}") from error
         self.steps = self.sampler.num_steps
+
+    def describe(self) -> dict[str, Any]:
+        files = [path for path in (self.path, self._backbone) if path is not None and Path(path).is_file()]
+        checksums = {path: checksum(Path(path)) for path in files}
+        return super().describe() | {"weights": self.path, "checksums": checksums}
 
     def _options(self) -> dict[str, int]:
         """Further options of `from_pretrained`."""

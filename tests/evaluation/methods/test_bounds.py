@@ -73,6 +73,8 @@ def test_weights_are_run_as_they_say(predict, folder, model):
         "warp": "m2svid",
         "steps": 1,
         "licence": "",
+        "weights": str(folder),
+        "checksums": {},
     }
 
 
