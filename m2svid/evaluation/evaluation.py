@@ -40,7 +40,7 @@ class Evaluation:
         methods: measured beside the trained model.
         protocol: how they are compared.
         vgg_weights: VGG16 file for LPIPS.
-        metric_weights: file of fvd, folder of clip_consistency, by metric.
+        metric_weights: file of fvd and of lpips_alex, folder of clip_consistency, by metric.
 
     Raises:
         UserError: for unknown or repeated names, or if LPIPS is wanted and there are no VGG weights.
@@ -71,8 +71,10 @@ class Evaluation:
         else:
             self._perceptual = None
             log.info("LPIPS is left out: model.metrics is %s", list(metrics))
+        weights = dict(metric_weights or {})
+        self._alex = Perceptual(weights.pop("lpips_alex", None), "alex") if "lpips_alex" in metrics else None
         networks = [name for name in metrics if name in PRETRAINED]
-        self._pretrained = Pretrained(networks, metric_weights or {}) if networks else None
+        self._pretrained = Pretrained(networks, weights) if networks else None
         self._metrics: dict[tuple[str, str], StereoMetrics] = {}
         self._datasets: list[str] = []
         self._described: dict[str, dict[str, Any]] = {}
@@ -102,9 +104,10 @@ class Evaluation:
             method.prepare(trained, device)
         own = {"class": "trained", "warp": ClosedNearest.name, "steps": trained.sampler.num_steps}
         self._described = {MODEL: own} | {method.name: method.describe() for method in self.methods}
-        if self._perceptual is not None:
-            self._perceptual.to(device)
-        shared = {"perceptual": self._perceptual, "pretrained": self._pretrained}
+        for network in (self._perceptual, self._alex):
+            if network is not None:
+                network.to(device)
+        shared = {"perceptual": self._perceptual, "alex": self._alex, "pretrained": self._pretrained}
         self._metrics = {
             (dataset, method): StereoMetrics(self.metric_names, **shared).to(device)
             for dataset in datasets

@@ -1,7 +1,7 @@
-"""LPIPS (Zhang et al. 2018, VGG16, v0.1) as a frozen module: a metric, and a loss.
+"""LPIPS (Zhang et al. 2018, v0.1) as a frozen module: a metric, and a loss.
 
-The calibrated channel weights ship with the `lpips` package. VGG16's own weights are a file of torchvision's,
-which is never downloaded from here.
+The calibrated channel weights ship with the `lpips` package. VGG16's and AlexNet's own weights are files of
+torchvision's, which are never downloaded from here.
 
 Shapes: N frames, C channels, H W pixels, h w features.
 """
@@ -10,37 +10,61 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import vgg16
+from torchvision.models import alexnet, vgg16
 
 from m2svid.errors import UserError
 
-VGG_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
-LAYERS = (3, 8, 15, 22, 29)  # relu1_2, relu2_2, relu3_3, relu4_3, relu5_3 in torchvision's `features`
+Network = Literal["vgg", "alex"]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network of torchvision's: its name, file, and the ReLU layers of its `features` that are compared."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    url: str
+    layers: tuple[int, ...]
+
+
+_NETWORKS: dict[Network, _Network] = {
+    "vgg": _Network(
+        "VGG16", vgg16, "https://download.pytorch.org/models/vgg16-397923af.pth", (3, 8, 15, 22, 29)
+    ),
+    "alex": _Network(
+        "AlexNet", alexnet, "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", (1, 4, 7, 9, 11)
+    ),
+}
 
 
 class Perceptual(nn.Module):
-    """Distance between two frames in the features of VGG16.
+    """Distance between two frames in the features of VGG16 or AlexNet.
 
     The module stays frozen, in evaluation mode and in float32, whatever its parent is set to; autocast is the
     caller's choice.
 
     Args:
-        vgg_weights: torchvision's `vgg16-397923af.pth`; None = the copy in torch's hub cache.
+        weights: torchvision's `vgg16-397923af.pth` or `alexnet-owt-7be5be79.pth`; None = the copy in torch's
+            hub cache.
+        network: "vgg" or "alex".
 
     Raises:
-        UserError: The file is not there, or is not VGG16's.
+        UserError: The file is not there, or is not that network's.
     """
 
-    def __init__(self, vgg_weights: Path | None = None) -> None:
+    def __init__(self, weights: str | Path | None = None, network: Network = "vgg") -> None:
         super().__init__()
-        self.features = load_vgg(vgg_weights)
-        for layer, weight in enumerate(_channel_weights()):
+        self.features = load_features(network, weights)
+        self.layers = _NETWORKS[network].layers
+        for layer, weight in enumerate(_channel_weights(network)):
             self.register_buffer(f"channels{layer}", weight)  # 1 C 1 1
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
@@ -84,32 +108,37 @@ class Perceptual(nn.Module):
         features = []
         for index, module in enumerate(self.features):
             x = module(x)
-            if index in LAYERS:
+            if index in self.layers:
                 # Finite gradient where every channel is 0, unlike a division by a square root.
                 features.append(F.normalize(x, dim=1, eps=1e-10))
         return features
 
 
-def load_vgg(path: Path | None = None) -> nn.Sequential:
-    """VGG16's convolutions with the weights of a local file; see `Perceptual`."""
-    path = Path(path) if path is not None else Path(torch.hub.get_dir()) / "checkpoints" / Path(VGG_URL).name
+def load_features(network: Network, path: str | Path | None = None) -> nn.Sequential:
+    """A network's convolutions with the weights of a local file; see `Perceptual`."""
+    known = _NETWORKS[network]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(known.url).name
+    path = Path(path) if path is not None else cached
     if not path.is_file():
+        option = "vgg_weights" if network == "vgg" else "metric_weights, as lpips_alex"
         raise UserError(
-            f"LPIPS needs VGG16's weights, and {path} is not there: save {VGG_URL} under that name, give the "
-            "file's place in `vgg_weights`, or leave LPIPS out"
+            f"LPIPS needs {known.name}'s weights, and {path} is not there: save {known.url} under that name, "
+            f"give the file's place in `{option}`, or leave LPIPS out"
         )
     with torch.device("meta"):  # no random initialisation that the file then overwrites
-        features = vgg16().features[: LAYERS[-1] + 1]
+        features = known.make().features[: known.layers[-1] + 1]
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weights = {name: state[f"features.{name}"].float() for name in features.state_dict()}
         features.load_state_dict(weights, assign=True)
     except (RuntimeError, LookupError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} does not hold torchvision's VGG16 weights: get {VGG_URL}") from error
+        raise UserError(
+            f"{path} does not hold torchvision's {known.name} weights: get {known.url}"
+        ) from error
     return features
 
 
-def _channel_weights() -> list[Tensor]:
-    with resources.as_file(resources.files("lpips") / "weights" / "v0.1" / "vgg.pth") as path:
+def _channel_weights(network: Network) -> list[Tensor]:
+    with resources.as_file(resources.files("lpips") / "weights" / "v0.1" / f"{network}.pth") as path:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    return [state[f"lin{layer}.model.1.weight"] for layer in range(len(LAYERS))]
+    return [state[f"lin{layer}.model.1.weight"] for layer in range(len(_NETWORKS[network].layers))]

@@ -45,6 +45,8 @@ MetricName = Literal[
     "seam",
     "fvd",
     "clip_consistency",
+    "psnr_pairs",
+    "lpips_alex",
 ]
 SMALLEST_SIDES = {"ssim": WINDOW, "ms_ssim": SMALLEST_SIDE, "warping_error": temporal.SMALLEST_SIDE}
 BY_REGION = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim}
@@ -59,6 +61,9 @@ class StereoMetrics(Metric):
         psnr_inside, psnr_outside: the paper's protocol, the rest painted white in both videos; the painted
             pixels count as perfect.
         psnr_masked_inside, psnr_masked_outside: only the region's pixels count.
+    psnr_pairs is the published evaluation's: the error of two videos together, in the order of their keys, of
+    the full view and of the painted regions; it has no value a video, and stands beside psnr. lpips_alex is
+    lpips in the features of AlexNet.
     The others are explained where they are defined; `_truth` is the true view's own value, `_ratio` the
     prediction's over it:
         siou, siou_wrapped, ematch_sift, color_difference: `metrics.binocular`; against the left view.
@@ -83,7 +88,8 @@ class StereoMetrics(Metric):
             cache.
         pretrained: The networks behind fvd and clip_consistency, where several metrics share them; None
             makes them from `weights`.
-        weights: By metric: file of fvd, folder of clip_consistency.
+        weights: By metric: file of fvd and of lpips_alex, folder of clip_consistency.
+        alex: The network behind lpips_alex, as `perceptual`; None makes one from `weights`.
 
     Raises:
         UserError: An unknown metric, or one without its weights.
@@ -98,6 +104,7 @@ class StereoMetrics(Metric):
         perceptual: Perceptual | None = None,
         pretrained: Pretrained | None = None,
         weights: Mapping[str, str | Path] | None = None,
+        alex: Perceptual | None = None,
     ) -> None:
         super().__init__(dist_sync_fn=_gather_bytes)
         self.names = tuple(metrics)
@@ -115,6 +122,14 @@ class StereoMetrics(Metric):
         self.measures: list[Callable[[Views], dict[str, Any]]] = [
             MEASURES[n] for n in metrics if n in MEASURES
         ]
+        self.in_pairs = "psnr_pairs" in metrics
+        if self.in_pairs:
+            self.by_region["psnr"] = psnr
+        if "lpips_alex" in metrics:
+            weights = dict(weights or {})
+            given = weights.pop("lpips_alex", None)
+            self.alex = alex or Perceptual(given, "alex")
+            self.by_region["lpips_alex"] = partial(lpips, self.alex)
         chosen = [name for name in metrics if name in PRETRAINED]
         self.checksums: dict[str, str] = {}  # SHA-256 of weights, by metric
         if chosen:
@@ -200,6 +215,10 @@ class StereoMetrics(Metric):
             means[name] = fmean(present) if present else math.nan
             if len(present) < len(values):
                 missing[f"num_videos_{name}"] = float(len(present))
+        if self.in_pairs:
+            for region in ("", "_inside", "_outside"):
+                values = [row[f"psnr{region}"] for row in counted.get(region[1:], rows)]
+                means[f"psnr_pairs{region}"] = _in_pairs(values)
         numbers = {f"num_videos_{region}": float(len(videos)) for region, videos in counted.items()}
         return {**means, "num_videos": float(len(rows)), **numbers, **missing}
 
@@ -246,6 +265,13 @@ class StereoMetrics(Metric):
             if row["key"] == following["key"]:
                 raise UserError(f"Clip {row['key']!r} was evaluated twice: list its shard only once")
         return rows
+
+
+def _in_pairs(values: Sequence[float]) -> float:
+    """Mean over pairs of videos of the PSNR of both together; the last of an odd number stands alone."""
+    errors = [10 ** (-value / 10) for value in values]
+    means = [fmean(errors[at : at + 2]) for at in range(0, len(errors), 2)]
+    return fmean(-10 * math.log10(mean) if mean else math.inf for mean in means) if means else math.nan
 
 
 def _encode(row: Row) -> Tensor:

@@ -58,7 +58,8 @@ class M2SVidModule(LightningModule):
         protocol: how they are compared; the paper's by default.
         vgg_weights: file of torchvision's VGG16 weights for the LPIPS metric; None = in torch hub's cache.
         metric_weights: weights of other metrics by name: fvd takes StyleGAN-V's `i3d_torchscript.pt`,
-            clip_consistency a folder such as Stable Video Diffusion's `image_encoder`.
+            lpips_alex torchvision's AlexNet (not given = torch hub's cache), clip_consistency a folder such
+            as Stable Video Diffusion's `image_encoder`.
         init_unet: Lightning checkpoint whose U-Net weights training or evaluation starts from (unlike
             `--ckpt_path`, which also restores optimizer, step and data position).
         seed: seeds everything random in a step, together with rank and batch; the command line sets it to

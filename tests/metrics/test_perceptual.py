@@ -117,3 +117,16 @@ def test_another_file_is_refused(content, tmp_path):
         torch.save(content, path)
     with pytest.raises(UserError, match="does not hold torchvision's VGG16 weights"):
         Perceptual(path)
+
+
+def test_alexnet_equals_the_library(tmp_path):
+    with warnings.catch_warnings(action="ignore"):
+        network = library.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    slices = network.net.state_dict()
+    torch.save({f"features.{name.split('.', 1)[1]}": t for name, t in slices.items()}, tmp_path / "alex.pth")
+    a, b = pair(2, 3, 64, 72)
+    ours = Perceptual(tmp_path / "alex.pth", "alex")
+    with torch.no_grad():
+        torch.testing.assert_close(ours(a, b), network(a, b).flatten(), rtol=1e-5, atol=1e-7)
+    with pytest.raises(UserError, match=r"does not hold torchvision's VGG16 weights"):
+        Perceptual(tmp_path / "alex.pth")

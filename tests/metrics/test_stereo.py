@@ -83,6 +83,20 @@ def test_mean_over_videos_not_over_batches():
     assert together.compute()["psnr"] == sum(row["psnr"] for row in rows) / 3
 
 
+def test_psnr_in_pairs_is_that_of_the_error_over_both():
+    """As the published evaluation, whose batches hold two videos."""
+    stereo = StereoMetrics(["psnr_pairs"])
+    videos = [clip(index)[:3] for index in range(3)]
+    for key, video in zip("bca", videos, strict=True):
+        stereo.update(*video, [key])
+    means = stereo.compute()
+    errors = [((prediction - truth) ** 2).mean().item() for prediction, truth, _ in videos]
+    b, c, a = errors
+    pairs = [-10 * math.log10((a + b) / 2), -10 * math.log10(c)]  # in the order of the keys
+    assert means["psnr_pairs"] == pytest.approx(sum(pairs) / 2, abs=1e-5)
+    assert set(means) >= {"psnr_pairs_inside", "psnr_pairs_outside"}
+
+
 def test_a_video_without_holes_is_left_out_of_the_means_inside_and_counted():
     stereo = evaluate([0, 1, 2])
     values, rows = stereo.compute(), {row["key"]: row for row in stereo.per_video()}

@@ -56,7 +56,7 @@ def make_recipe(name: str) -> EndToEnd:
     torch.manual_seed(1234)
     features = torchvision.models.vgg16(weights=None).features[:30]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("m2svid.metrics.perceptual.load_vgg", lambda _: features)
+        patch.setattr("m2svid.metrics.perceptual.load_features", lambda *_: features)
         return EndToEnd(target="mode")
 
 

@@ -112,7 +112,7 @@ def test_lpips_is_the_mean_over_the_frames_of_images_in_minus_one_to_one_times_i
     recipe = EndToEnd(lpips=0.0)
     recipe.weights["lpips"] = 0.7
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("m2svid.metrics.perceptual.load_vgg", lambda _: network.features[:30])
+        patch.setattr("m2svid.metrics.perceptual.load_features", lambda *_: network.features[:30])
         recipe.perceptual = Perceptual()
     theirs = lpips.LPIPS(net="vgg", pretrained=True, pnet_rand=True, verbose=False).eval()
     theirs.net.load_state_dict(vgg_slices(network))
