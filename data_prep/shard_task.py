@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from data_prep.dataset import ClipSpec, Dataset, Facts, Rejected, Source, Views, fingerprint
-from data_prep.steps.stereo_matcher import StereoMatcher, open_matcher
+from data_prep.steps.matchers import open_matcher
+from data_prep.steps.stereo_matcher import StereoMatcher
 from data_prep.steps.views import match_views
 from data_prep.store import Store
 from m2svid.data.shards import Clip, encode_clip, open_tar

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.steps.devices import pick_device
-from data_prep.steps.disparity import DisparityRange, match
-from data_prep.steps.video import Pair, gray
-from m2svid.errors import UserError
+from data_prep.steps.disparity import DisparityRange
+from data_prep.steps.video import Pair
 
 Maps = NDArray[np.float32]
 TOLERANCE = 1.0  # px, by which left and right view may disagree
@@ -59,41 +56,6 @@ class StereoMatcher(Protocol):
             pairs: row-aligned views, (H, W, 3) uint8 each.
             search: disparities that occur, for matchers that look through a range.
         """
-
-
-def match_by_sgbm(pairs: Sequence[Pair], search: DisparityRange) -> Matched:
-    """Semi-global matching, each pair alone; see `m2svid.warping.matching`. Its confidence is 0 or 1."""
-    found = [match(gray(left), gray(right), search) for left, right in pairs]
-    return Matched(
-        np.stack([disparity for disparity, _ in found]),
-        np.stack([valid for _, valid in found]).astype(np.float32),
-    )
-
-
-def open_matcher(name: str, weights: Path | None, device: str) -> StereoMatcher:
-    """The matcher that `--matcher` names.
-
-    Args:
-        name: sgbm, raft or bidastereo.
-        weights: file of its weights, if it has some.
-        device: auto, cpu or cuda.
-
-    Raises:
-        UserError: there is no such matcher, or its weights can't be had.
-    """
-    if name == "sgbm":
-        if weights is not None:
-            raise UserError(f"--matcher_weights {weights} is for raft and bidastereo; sgbm has no weights")
-        return match_by_sgbm
-    if name == "raft":
-        from data_prep.steps.raft import Raft  # imports torchvision's models
-
-        return Raft(weights, pick_device(device))
-    if name == "bidastereo":
-        from data_prep.steps.bidastereo import BiDAStereo
-
-        return BiDAStereo(weights, pick_device(device))
-    raise UserError(f"--matcher must be sgbm, raft or bidastereo, not {name!r}")
 
 
 def left_right_confidence(from_left: Maps, from_right: Maps) -> Maps:

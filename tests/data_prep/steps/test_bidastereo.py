@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from data_prep.steps.bidastereo import BiDAStereo, own_name
 from data_prep.steps.bidastereo_network import BiDAStereoNetwork
+from data_prep.steps.matchers import open_matcher
 from data_prep.steps.raft import load_weights
-from data_prep.steps.stereo_matcher import open_matcher
 from m2svid.errors import UserError
 from m2svid.warping.matching import DisparityRange
 

@@ -8,8 +8,9 @@ import torch
 from torchvision.models.optical_flow import raft_large
 
 from data_prep.dataset import Rejected, Views
+from data_prep.steps.matchers import open_matcher
 from data_prep.steps.raft import Raft
-from data_prep.steps.stereo_matcher import Matched, in_windows, left_right_confidence, open_matcher
+from data_prep.steps.stereo_matcher import Matched, in_windows, left_right_confidence
 from data_prep.steps.views import match_views
 from m2svid.errors import UserError
 from m2svid.warping.matching import DisparityRange
