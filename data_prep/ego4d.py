@@ -1,4 +1,4 @@
-"""Turns Ego4D's stereo videos, which nobody calibrated, into shards of row-aligned clips.
+"""Turn Ego4D's stereo videos, which nobody calibrated, into shards of row-aligned clips.
 
 Paper, Section 5.5 and Appendix B.2. Shapes: T frames, H W pixels of a view.
 """
@@ -24,14 +24,9 @@ from data_prep.driver import main
 from data_prep.steps.devices import pick_device
 from data_prep.steps.points import Matches, PointMatcher, open_matchers
 from data_prep.steps.reading import ForwardReader, even_clips, video_facts
-from data_prep.steps.rectification import (
-    Limits,
-    Rectification,
-    UnrectifiableError,
-    pooled_inliers,
-    rectify,
-)
+from data_prep.steps.rectification import Limits, Rectification, UnrectifiableError
 from data_prep.steps.shift import crop_even
+from data_prep.steps.uncalibrated import pooled_inliers, rectify
 from data_prep.steps.video import Pair, resize_view, split_views
 from data_prep.steps.views import positive_views
 from m2svid.errors import UserError

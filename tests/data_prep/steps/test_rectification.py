@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep.steps.points import Matches, Sift
-from data_prep.steps.rectification import (
-    Limits,
-    Rectification,
-    UnrectifiableError,
-    _rotations,
-    _uncalibrated,
-    inliers,
-    pooled_inliers,
-    rectify,
-)
+from data_prep.steps.rectification import Limits, Rectification, UnrectifiableError
+from data_prep.steps.uncalibrated import _rotations, _uncalibrated, inliers, pooled_inliers, rectify
 from m2svid.errors import UserError
 from tests.data_prep.rig import ASKEW, HEIGHT, WIDTH, seen_by, true_points, views
 
