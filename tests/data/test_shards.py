@@ -27,6 +27,7 @@ def test_clip_comes_back(tmp_path):
     (raw,) = read_shard(str(writer.paths[0]))
     assert writer.paths == [tmp_path / "x-000000.tar"]
     assert raw.key == "a"
+    assert b"crf=17.0" in raw.members["left.mp4"]  # x264 writes its options into the stream
     reader = ClipReader(raw)
     assert reader.info == ClipInfo(Fraction(30000, 1001), 96, 32, 8, "d", "film.mp4", "val", 128.0, 1.0, 4.0)
     for view in ("left", "right"):
@@ -121,6 +122,7 @@ def test_a_key_is_used_once(tmp_path):
         ({"key": "a.b"}, "dots"),
         ({"key": "__a"}, "underscores"),
         ({"left": torch.zeros(8, 3, 31, 48, dtype=torch.uint8)}, "even"),
+        ({"left": torch.zeros(0, 3, 32, 48, dtype=torch.uint8)}, "T >= 1"),
         ({"right": torch.zeros(7, 3, 32, 48, dtype=torch.uint8)}, "right must be"),
         ({"right": torch.zeros(8, 3, 32, 48)}, "right must be"),
         ({"fps": Fraction(0)}, "frame rate"),
