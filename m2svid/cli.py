@@ -23,6 +23,7 @@ class Verb:
 
     help: str
     function: str  # module:function, imported when the verb is used
+    many: bool = False  # the words before the first option are one list
 
     def load(self) -> Callable[..., Any]:
         module, function = self.function.split(":")
@@ -44,6 +45,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "film": Verb("contact sheet of a converted film", "m2svid.sheets.film:sheet"),
     },
     "measure": Verb("measure films that anybody made against the truth", "m2svid.evaluation.measure:measure"),
+    "report": Verb("compare methods by results", "m2svid.report.make:report", many=True),
     "convert": Verb("turn films into stereo films", "m2svid.convert.verbs:convert"),
     "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
     "warp": Verb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
@@ -155,4 +157,7 @@ def call(verb: Verb, words: list[str], prog: str) -> Any:
     """Call a verb's function with options read off its signature; required ones are positional."""
     from jsonargparse import auto_cli
 
+    if verb.many and words and not words[0].startswith("-"):
+        count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+        words = [json.dumps(words[:count]), *words[count:]]
     return auto_cli(verb.load(), args=spelled_out(words), prog=prog)

@@ -20,7 +20,7 @@ recipes inference data
 depth synthetic
 evaluation
 sheets convert
-training
+training report
 bench
 cli
 __main__

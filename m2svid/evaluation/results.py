@@ -67,7 +67,7 @@ class Results:
 
     def write(self, path: Path) -> None:
         """Write JSON; inf and nan, which JSON doesn't have, as strings."""
-        text = json.dumps({"format": FORMAT, **_spelled(asdict(self))}, indent=1, ensure_ascii=False)
+        text = json.dumps({"format": FORMAT, **spelled(asdict(self))}, indent=1, ensure_ascii=False)
         with whole(path) as temporary:
             temporary.write_text(text + "\n")
 
@@ -99,12 +99,13 @@ def versions() -> dict[str, str]:
     return found | {name: metadata.version(name) for name in PACKAGES}
 
 
-def _spelled(value: Any) -> Any:
+def spelled(value: Any) -> Any:
+    """The value as JSON has it: inf and nan as strings, tuples as lists."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _spelled(item) for key, item in value.items()}
-    return [_spelled(item) for item in value] if isinstance(value, list) else value
+        return {key: spelled(item) for key, item in value.items()}
+    return [spelled(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float | None]:

@@ -1,0 +1,174 @@
+"""Results of several methods, put side by side: the same videos, runs of one method averaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from m2svid.errors import UserError
+from m2svid.evaluation.results import FORMAT, Results
+
+log = logging.getLogger(__name__)
+
+_CLIP = re.compile(r"/\d{6}$")  # what `measure --clip-frames` adds to the name of a film
+
+
+@dataclass
+class Method:
+    """A method's values on a dataset.
+
+    Attributes:
+        name: unique in its dataset.
+        runs: the results that are averaged, for instance of several seeds.
+        values: by metric and video, finite or not; a video without a value is left out.
+    """
+
+    name: str
+    runs: list[Results] = field(default_factory=list)
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def mean(self, metric: str) -> float:
+        """Mean over videos; of a metric of all videos together (fvd), the mean over runs."""
+        if metric in self.values:
+            return fmean(self.values[metric].values())
+        each = [run.means[metric] for run in self.runs if metric in run.means]
+        return fmean(each) if each else math.nan
+
+    def films(self, video: str) -> dict[str, Any]:
+        """Facts of the first run's films of a video, by role."""
+        return next((found.films for found in self.runs[0].videos if found.key == video), {})
+
+
+@dataclass
+class Dataset:
+    """All methods on one dataset, in the order given.
+
+    Attributes:
+        name: of the dataset.
+        videos: keys that all methods have, sorted.
+        methods: by name.
+        metrics: that all methods have values of, in the order of the first method's; then those of all
+            videos together.
+    """
+
+    name: str
+    videos: list[str]
+    methods: dict[str, Method]
+    metrics: list[str]
+
+
+def collect(given: Sequence[str]) -> list[Dataset]:
+    """Read results.
+
+    Args:
+        given: JSON files that `measure` or `test` wrote, or folders of runs with some in them; `NAME=PATH`
+            calls the trained model of a run, or the only method of a file, NAME. Results of one name on one
+            dataset are runs of one method (several seeds) and are averaged video by video.
+
+    Raises:
+        UserError: a file is none, or methods have no videos or metrics in common.
+    """
+    grouped: dict[str, dict[str, Method]] = defaultdict(dict)
+    for word in given:
+        name, _, place = word.rpartition("=")
+        found = [result for path in _files(Path(place)) for result in [Results.read(path)]]
+        for result in found:
+            if result.method == "model" or len({each.method for each in found}) == 1:
+                result.method = name or (
+                    Path(place).resolve().name if result.method == "model" else result.method
+                )
+            methods = grouped[result.dataset]
+            methods.setdefault(result.method, Method(result.method)).runs.append(result)
+    return [_dataset(name, methods) for name, methods in grouped.items()]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UserError(
+            f"{path} does not exist: give a folder of a run, or a JSON that `measure` or `test` wrote"
+        )
+    if path.is_file():
+        return [path]
+    found = [file for file in sorted(path.rglob("*.json")) if _is_result(file)]
+    if not found:
+        raise UserError(f"{path} holds no results: run `test` there, or `measure` films")
+    return found
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def _dataset(name: str, methods: dict[str, Method]) -> Dataset:
+    protocols = {
+        json.dumps(run.protocol, sort_keys=True) for method in methods.values() for run in method.runs
+    }
+    if len(protocols) > 1:
+        log.warning("%s: the methods were measured by %d different protocols", name, len(protocols))
+    keys = [{video.key for video in run.videos} for method in methods.values() for run in method.runs]
+    videos = sorted(set.intersection(*keys))
+    if not videos:
+        raise UserError(f"{name}: {', '.join(methods)} have no video in common, so they can't be compared")
+    left_out = len(set.union(*keys)) - len(videos)
+    if left_out:
+        log.warning("%s: %d videos are left out, which only some methods have", name, left_out)
+    for method in methods.values():
+        method.values = _averaged(method.runs, videos)
+    first = next(iter(methods.values()))
+    metrics = [m for m in first.values if all(m in method.values for method in methods.values())]
+    whole = [
+        m
+        for m in first.runs[0].means
+        if m == "fvd" and all("fvd" in r.means for x in methods.values() for r in x.runs)
+    ]
+    if not metrics:
+        raise UserError(f"{name}: {', '.join(methods)} have no metric in common, so they can't be compared")
+    return Dataset(name, videos, methods, metrics + whole)
+
+
+def _averaged(runs: list[Results], videos: list[str]) -> dict[str, dict[str, float]]:
+    tables = [{video.key: video.values for video in run.videos} for run in runs]
+    metrics = [
+        metric for metric in tables[0][videos[0]] if all(metric in table[videos[0]] for table in tables)
+    ]
+    values: dict[str, dict[str, float]] = {}
+    for metric in metrics:
+        found = {video: [table[video][metric] for table in tables] for video in videos}
+        kept = {
+            video: fmean(each)
+            for video, each in found.items()
+            if not any(_no_value(metric, x, tables[0][video]) for x in each)
+        }
+        if kept:
+            values[metric] = kept
+    return values
+
+
+def _no_value(metric: str, value: float | None, values: dict[str, float | None]) -> bool:
+    """The video has no such region, or the metric nothing to measure; not: the prediction is broken."""
+    share = values.get("hole_share")
+    empty = {"inside": 0.0, "outside": 1.0}.get(metric.rpartition("_")[2])
+    return value is None or (math.isnan(value) and empty is not None and share == empty)
+
+
+def source_of(video: str, pattern: re.Pattern[str] | None) -> str:
+    """The source video of a clip: the pattern's first group (or match) in its key, else the key without what
+    `--clip-frames` added."""
+    if pattern is None:
+        return _CLIP.sub("", video)
+    match = pattern.search(video)
+    if match is None:
+        raise UserError(f"--source {pattern.pattern!r} matches nothing in the name {video!r}")
+    return match.group(1) if pattern.groups else match.group()
