@@ -210,9 +210,7 @@ def test_the_page_in_a_browser(page):
     body = shown[shown.index("</style>") :]
     assert body.count('class="clip"') == 2
     assert body.count("<video") == 2 * (5 + 2)
-    assert (
-        body.count("<svg") == 2
-    )  # psnr and flicker_ratio beside flicker: those that have a better and a worse
+    assert body.count("<svg") == 5  # psnr, also outside in both ways, flicker and flicker_ratio
     assert re.search(r"<td>blurred</td><td class=\"best\">\d+\.\d<small>\[", body)
     assert "frame 1 / 4" in body
 
