@@ -1,5 +1,6 @@
 """From a clip to a sample: frames, crops, warping, sizes."""
 
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
@@ -104,6 +105,19 @@ def test_stored_warped_view_and_hole_are_used():
     assert sample.warped[expected.expand_as(sample.warped)].max() == 0
     outside = ~expected.expand_as(sample.warped)
     assert (sample.warped.float() - sample.right.float())[outside].abs().mean() < 1
+
+
+def test_crops_come_from_everywhere():
+    """Centres of small crops fall into all quarters of the frame about equally often."""
+    video = coordinates(frames=1)
+    reader = FakeReader(video, video, torch.zeros(1, 1, 100, 140))
+    augmentation = Augmentation(fps=(30, 30), scale=(0.1, 0.1))
+    quarters = Counter()
+    for seed in range(60):
+        sample = augmentation(reader, Bucket(1, 8, 8), np.random.default_rng(seed))
+        column, row = sample.left[0, :2].float().mean((1, 2)).tolist()
+        quarters[column > 70, row > 50] += 1
+    assert len(quarters) == 4 and min(quarters.values()) >= 6, quarters
 
 
 def test_a_bucket_that_is_not_square():

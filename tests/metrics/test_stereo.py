@@ -109,6 +109,16 @@ def test_a_video_without_holes_is_left_out_of_the_means_inside_and_counted():
     assert nowhere["num_videos_inside"] == 0
 
 
+def test_a_video_that_is_all_hole_is_left_out_of_the_means_outside_and_counted():
+    prediction, truth, hole, keys = clip(3)
+    stereo = evaluate([0])
+    stereo.update(prediction, truth, torch.ones_like(hole), keys)
+    values, alone = stereo.compute(), evaluate([0]).compute()
+    assert (values["num_videos"], values["num_videos_inside"], values["num_videos_outside"]) == (2, 2, 1)
+    assert values["psnr_outside"] == alone["psnr_outside"]
+    assert values["psnr_masked_outside"] == alone["psnr_masked_outside"]
+
+
 def test_nan_in_a_prediction_is_not_left_out():
     stereo = evaluate([0])
     prediction, truth, hole, keys = clip(2)

@@ -116,6 +116,21 @@ def test_checkpointing_changes_no_gradient(unet, inputs, attention):
         torch.testing.assert_close(checkpointed[name], grad, msg=name)
 
 
+def test_checkpointing_recomputes_every_block_but_no_choice_of_tokens(unet, inputs):
+    blocks = [m for m in unet.modules() if isinstance(m, SpatioTemporalResBlock)]
+    calls = []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda *_: calls.append(1))
+    unet.train()
+    for enabled, times in ((False, 1), (True, 2)):
+        calls.clear()
+        unet.enable_gradient_checkpointing() if enabled else unet.disable_gradient_checkpointing()
+        attention = Counting()
+        unet(**inputs, attention=attention).square().mean().backward()
+        assert len(calls) == times * len(blocks)
+        assert attention.sizes == [(4, 6), (2, 3)]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast(unet, inputs, dtype):
     exact = unet(**inputs, attention=Disoccluded())
