@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from m2svid.batch import StereoBatch
 from m2svid.data.randomness import seeded
 from m2svid.errors import UserError
+from m2svid.evaluation.films import ViewFilm, save_lossless
 from m2svid.evaluation.methods import Method, Trained
 from m2svid.evaluation.methods.warps import ClosedNearest, warped_by
 from m2svid.evaluation.protocol import Protocol
@@ -79,6 +81,7 @@ class Evaluation:
         self._datasets: list[str] = []
         self._described: dict[str, dict[str, Any]] = {}
         self._seed = 0
+        self._films: Path | None = None
 
     @staticmethod
     def _load_perceptual(vgg_weights: str | None) -> Perceptual:
@@ -87,7 +90,14 @@ class Evaluation:
         except UserError as error:
             raise UserError(f"{error}: --model.metrics '[psnr, ms_ssim]'") from error
 
-    def start(self, datasets: Sequence[str], device: torch.device, trained: Trained, seed: int = 0) -> None:
+    def start(
+        self,
+        datasets: Sequence[str],
+        device: torch.device,
+        trained: Trained,
+        seed: int = 0,
+        films: Path | None = None,
+    ) -> None:
         """Begin anew; every process names the same datasets, also those it gets no clip of.
 
         Args:
@@ -95,11 +105,13 @@ class Evaluation:
             device: of the clips.
             trained: the model whose predictions `update` gets.
             seed: of the methods' noise, together with the clip's key.
+            films: folder for the clips as lossless films, `DATASET/METHOD/KEY.mkv`, also those of the left
+                and true views (`_left`, `_truth`); None writes none.
 
         Raises:
             UserError: a method's weights are missing or don't fit.
         """
-        self._datasets, self._seed = list(datasets), seed
+        self._datasets, self._seed, self._films = list(datasets), seed, films
         for method in self.methods:
             method.prepare(trained, device)
         own = {"class": "trained", "warp": ClosedNearest.name, "steps": trained.sampler.num_steps}
@@ -146,7 +158,29 @@ class Evaluation:
     ) -> None:
         metrics = self._metrics[self._datasets[dataset_index], method]
         mask = batch.hole if hole is None else hole
+        if self._films is not None:
+            self._save_films(dataset_index, method, right, batch)
         metrics.update(right.float(), batch.right, mask, batch.keys, batch.left)
+
+    def _save_films(self, dataset_index: int, method: str, right: Tensor, batch: StereoBatch) -> None:
+        views = {method: right} | ({"_left": batch.left, "_truth": batch.right} if method == MODEL else {})
+        for name, videos in views.items():
+            for key, video, fps in zip(batch.keys, videos, batch.fps.tolist(), strict=True):
+                path = self._film(self._datasets[dataset_index], name, key)
+                save_lossless(video, Fraction(fps).limit_denominator(1001), path)
+
+    def _film(self, dataset: str, name: str, key: str) -> Path:
+        return self._films / dataset / name / f"{key}.mkv"
+
+    def _facts(self, dataset: str, method: str, key: str) -> dict[str, dict[str, Any]]:
+        """What results tell of a clip's films."""
+        if self._films is None:
+            return {}
+        names = {"prediction": (method, "right"), "truth": ("_truth", "right"), "left": ("_left", "left")}
+        return {
+            role: ViewFilm(self._film(dataset, name, key), "single", eye).facts()
+            for role, (name, eye) in names.items()
+        }
 
     def finish(self, folder: Path, name: str) -> dict[str, float]:
         """Means over videos of all processes, named dataset/metric or dataset/method/metric.
@@ -186,6 +220,13 @@ class Evaluation:
     ) -> None:
         described = dict(self._described[method])
         weights = {**checksums, **described.pop("checksums", {})}
-        videos = [VideoResult(row["key"], {k: v for k, v in row.items() if k != "key"}) for row in rows]
+        videos = [
+            VideoResult(
+                row["key"],
+                {name: value for name, value in row.items() if name != "key"},
+                self._facts(dataset, method, row["key"]),
+            )
+            for row in rows
+        ]
         protocol = {**self.protocol.describe(), "method": described}
         Results(method, dataset, videos, means, protocol, weights).write(path)

@@ -12,13 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from m2svid.errors import UserError
-from m2svid.files import checksum
+from m2svid.files import checksum, whole
 from m2svid.video.layouts import LAYOUTS
+from m2svid.video.pictures import to_pixels
 from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, list_pictures
 
 ViewLayout = Literal["single", "sbs", "sbs-half", "tb", "tb-half"]
@@ -170,6 +173,21 @@ class ViewFilm:
             "width": width,
             "height": height,
         }
+
+
+def save_lossless(video: Tensor, rate: Fraction, path: Path) -> None:
+    """Write a video (T, 3, H, W) in [0, 1] as 8-bit RGB in FFV1, which loses nothing more; path ends in .mkv.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    with whole(path) as temporary, av.open(str(temporary), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=rate)
+        stream.height, stream.width = video.shape[-2:]
+        stream.pix_fmt = "bgr0"
+        for pixels in to_pixels(video.float().cpu(), 8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode(None))
 
 
 def open_view(path: Path, layout: ViewLayout | Literal["auto"], eye: Eye, size: tuple[int, int]) -> ViewFilm:

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,13 @@ def collect(given: Sequence[str]) -> list[Dataset]:
     grouped: dict[str, dict[str, Method]] = defaultdict(dict)
     for word in given:
         name, _, place = word.rpartition("=")
-        found = [result for path in _files(Path(place)) for result in [Results.read(path)]]
+        found = [Results.read(path) for path in _files(Path(place))]
+        for (method, dataset), count in Counter((each.method, each.dataset) for each in found).items():
+            if count > 1:
+                raise UserError(
+                    f"{place} holds {count} results of {method} on {dataset}, of several steps or protocols: "
+                    "name the files that are meant"
+                )
         for result in found:
             if result.method == "model" or len({each.method for each in found}) == 1:
                 result.method = name or (
@@ -100,7 +106,8 @@ def _files(path: Path) -> list[Path]:
     found = [file for file in sorted(path.rglob("*.json")) if _is_result(file)]
     if not found:
         raise UserError(f"{path} holds no results: run `test` there, or `measure` films")
-    return found
+    tests = [file for file in found if file.name.startswith("test_")]
+    return tests or found  # validations during training are none where the run was tested
 
 
 def _is_result(path: Path) -> bool:
@@ -112,9 +119,11 @@ def _is_result(path: Path) -> bool:
 
 
 def _dataset(name: str, methods: dict[str, Method]) -> Dataset:
-    protocols = {
-        json.dumps(run.protocol, sort_keys=True) for method in methods.values() for run in method.runs
-    }
+    protocols = set()
+    for method in methods.values():
+        for run in method.runs:
+            settings = {key: value for key, value in run.protocol.items() if key != "method"}
+            protocols.add(json.dumps(settings, sort_keys=True))
     if len(protocols) > 1:
         log.warning("%s: the methods were measured by %d different protocols", name, len(protocols))
     keys = [{video.key for video in run.videos} for method in methods.values() for run in method.runs]

@@ -60,6 +60,7 @@ class M2SVidModule(LightningModule):
         metric_weights: weights of other metrics by name: fvd takes StyleGAN-V's `i3d_torchscript.pt`,
             lpips_alex torchvision's AlexNet (not given = torch hub's cache), clip_consistency a folder such
             as Stable Video Diffusion's `image_encoder`.
+        films: `test` keeps every method's clips as lossless films beside the results, for `report` to show.
         init_unet: Lightning checkpoint whose U-Net weights training or evaluation starts from (unlike
             `--ckpt_path`, which also restores optimizer, step and data position).
         seed: seeds everything random in a step, together with rank and batch; the command line sets it to
@@ -80,6 +81,7 @@ class M2SVidModule(LightningModule):
         protocol: Protocol = Protocol(),  # noqa: B008 (frozen)
         vgg_weights: str | None = None,
         metric_weights: dict[str, str] | None = None,
+        films: bool = False,
         init_unet: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -96,6 +98,7 @@ class M2SVidModule(LightningModule):
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.noise_aug = noise_aug
+        self.films = films
         self.seed = seed
         self._loaded_step = 0
         self._losses: list[tuple[tuple[str, ...], Loss]] = []  # since the last optimizer step
@@ -209,14 +212,19 @@ class M2SVidModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self._say_overruled(self._card(), ("conditioning", "attention", "usage"))
-        self._start_evaluation(self.trainer.test_dataloaders)
+        films = self._log_folder / "films" if self.films else None
+        self._start_evaluation(self.trainer.test_dataloaders, films)
 
-    def _start_evaluation(self, loaders: Any) -> None:
+    def _start_evaluation(self, loaders: Any, films: Path | None = None) -> None:
         datasets = [
             loader.dataset.dataset.name for loader in (loaders if isinstance(loaders, list) else [loaders])
         ]
         trained = Trained(self.model, self.recipe.sampler, self.noise_aug)
-        self.evaluation.start(datasets, self.device, trained, self.seed)
+        self.evaluation.start(datasets, self.device, trained, self.seed, films)
+
+    @property
+    def _log_folder(self) -> Path:
+        return Path(self.trainer.log_dir or self.trainer.default_root_dir)
 
     def validation_step(self, batch: StereoBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         batch = self.evaluation.protocol.apply(batch)
@@ -234,8 +242,7 @@ class M2SVidModule(LightningModule):
     def _finish_evaluation(self, stage: Literal["val", "test"]) -> None:
         if self.trainer.sanity_checking:
             return
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        values = self.evaluation.finish(folder, f"{stage}_step{self.step}")
+        values = self.evaluation.finish(self._log_folder, f"{stage}_step{self.step}")
         # All processes have the same values; `sync_dist` says so.
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
         if self.step != self.global_step:

@@ -25,7 +25,7 @@ CONFIG = "config.yaml"
 
 # Options of a model that training doesn't depend on.
 _MEASURED = tuple(
-    f"model.{name}" for name in ("metrics", "methods", "protocol", "vgg_weights", "metric_weights")
+    f"model.{name}" for name in ("metrics", "methods", "protocol", "vgg_weights", "metric_weights", "films")
 )
 _MEMORY = tuple(
     f"model.backbone.init_args.{name}"

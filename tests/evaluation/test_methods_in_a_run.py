@@ -1,14 +1,19 @@
 """Methods named in YAML, measured in one `test` of a trained run."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
+from m2svid.evaluation.films import ViewFilm
+from m2svid.evaluation.measure import measure
 from m2svid.evaluation.results import Results
+from m2svid.report.make import report
 from tests.tiny_run import LAST, RUN, finish, start
 
 OVERLAY = f"""
 model:
+  films: true
   methods:
     - class_path: m2svid.evaluation.methods.TrainedModel
       init_args: {{num_steps: 1, name: again}}
@@ -48,3 +53,18 @@ def test_the_results_name_methods_and_protocol(results, fitted):
     assert results["checkpoint"].weights == {
         str(LAST): hashlib.sha256((fitted.folder / LAST).read_bytes()).hexdigest()
     }
+
+
+def test_the_films_of_a_run_are_what_was_measured(results, fitted, tmp_path, monkeypatch):
+    """`measure` on the films finds what `test` found, but for rounding to 8 bits, and `report` shows them."""
+    monkeypatch.chdir(fitted.folder)
+    films = RUN / "films" / "procedural"
+    options = {"metrics": ["psnr"], "disparity": "none", "output": tmp_path / "measured.json"}
+    means = measure(films / "model", films / "_truth", **options)
+    assert means["psnr"] == pytest.approx(results["model"].means["psnr"], abs=0.05)
+    first = results["model"].videos[0].films
+    assert set(first) == {"prediction", "truth", "left"}
+    assert ViewFilm(Path(first["left"]["path"]), "single", "left").facts() == first["left"]
+    report([str(RUN)], output=tmp_path / "report", clips=2, reference="left")
+    html = (tmp_path / "report" / "index.html").read_text()
+    assert html.count("data:video/mp4") == 2 * (2 + 2 * len(results))

@@ -81,6 +81,26 @@ def test_folders_of_runs_and_names(tmp_path):
     assert list(dataset.methods) == ["ours", "warped"]
 
 
+def test_validations_are_left_out_where_the_run_was_tested(tmp_path):
+    for step in (1, 2):
+        results(tmp_path / "run" / f"val_step{step}_made.json", "model", [10.0 + step], "made")
+    with pytest.raises(UserError, match=r"run holds 2 results of model on made, of several steps"):
+        collect([str(tmp_path / "run")])
+    results(tmp_path / "run" / "test_step2_made.json", "model", [20.0], "made")
+    assert collect([str(tmp_path / "run")])[0].methods["run"].mean("psnr") == 20
+
+
+def test_methods_differ_but_protocols_must_not(tmp_path, caplog):
+    for method, warp in (("a", "own"), ("b", "own"), ("c", "m2svid")):
+        protocol = {"warp": warp, "method": {"class": method}}
+        videos = [VideoResult("v", {"psnr": 20.0})]
+        Results(method, "made", videos, {}, protocol).write(tmp_path / f"{method}.json")
+    collect([str(tmp_path / "a.json"), str(tmp_path / "b.json")])
+    assert caplog.text == ""
+    collect([str(tmp_path / "a.json"), str(tmp_path / "c.json")])
+    assert "measured by 2 different protocols" in caplog.text
+
+
 def test_values_that_are_none_and_values_that_are_broken(tmp_path):
     inside = [math.nan, 30.0]
     file = results(tmp_path / "a.json", "a", [20.0, math.nan], psnr_inside=inside, seam=[None, 1.5])
