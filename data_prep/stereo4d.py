@@ -23,7 +23,6 @@ from data_prep.driver import main
 from data_prep.steps.annotations import (
     Annotation,
     checked_times,
-    nearest_rate,
     rate_of,
     read_annotations,
     seconds,
@@ -187,7 +186,7 @@ class Stereo4D(Dataset):
         notes: Facts = {"video_id": source.name, "first_timestamp": int(times[0]), "fov": self.fov}
         if reader is None:
             pairs = self._finished(source, spec, len(times))
-            return positive_views(spec.key, pairs, nearest_rate(step), notes | {"rectified_by": "others"})
+            return positive_views(spec.key, pairs, rate_of(step), notes | {"rectified_by": "others"})
         fps = rate_of(step, reader.info.rate)
         frames = reader.at([seconds(time) for time in times])
         pairs, rectify = [], None

@@ -62,6 +62,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "attention": Verb("disoccluded against factorized attention", "m2svid.bench.attention:run"),
         "weights": Verb("time and memory of import, forward and export", "m2svid.bench.weights:run"),
         "convert": Verb("frames/s of the stages of convert", "m2svid.bench.convert:run"),
+        "prepare": Verb("frames/s of preparing Stereo4D by stage, and scaling", "data_prep.bench:run"),
         "seam": Verb("change at window borders over change inside", "m2svid.bench.seam:run"),
     },
 }

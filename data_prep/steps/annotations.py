@@ -36,6 +36,7 @@ _RATES = [
     *(Fraction(1000 * rate, 1001) for rate in (24, 30, 48, 60, 120)),
 ]
 _SAME_RATE = 5e-4  # relative; 30 and 29.97 frames/s are twice as far apart
+_FOREIGN_RATE = 0.02  # relative
 _READERS = 16  # files at a time; remote ones wait for their answers
 
 
@@ -197,26 +198,24 @@ def checked_times(annotation: Facts) -> NDArray[np.int64]:
     return times
 
 
-def rate_of(step: Fraction, rate: Fraction) -> Fraction:
-    """Exact rate of a clip that takes every n-th frame of a video.
+def rate_of(step: Fraction, video_rate: Fraction | None = None) -> Fraction:
+    """Exact rate of a clip: the one that cameras have, if one is near.
+
+    What a file says about its rate is no help: finished pairs are always labelled 30, and a raw video's
+    average counts frames that are missing.
 
     Args:
         step: between its frames, s, as exact as microseconds are.
-        rate: of the video.
+        video_rate: of the raw video, of which the clip takes every n-th frame.
 
     Raises:
-        Rejected: it is no n-th part of the video's rate.
+        Rejected: its frames are not those of the video.
     """
-    stride = max(1, round(step * rate))
-    if abs(step * rate / stride - 1) > _SAME_RATE:
+    stride = max(1, round(step * video_rate)) if video_rate is not None else 1
+    if video_rate is not None and abs(step * video_rate / stride - 1) > _FOREIGN_RATE:
+        own, video = float(step), float(1 / video_rate)
         raise Rejected(
-            "annotation",
-            f"another rate: its frames are {float(step):.5f} s apart, the video's {float(1 / rate):.5f} s",
+            "annotation", f"another rate: its frames are {own:.5f} s apart, those of the video {video:.5f} s"
         )
-    return rate / stride
-
-
-def nearest_rate(step: Fraction) -> Fraction:
-    """The rate that cameras have, if one is near; the label of finished pairs is always 30."""
     rate = min(_RATES, key=lambda rate: abs(rate * step - 1))
     return rate if abs(rate * step - 1) < _SAME_RATE else 1 / step
