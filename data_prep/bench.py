@@ -24,8 +24,8 @@ from data_prep.engines.local import LocalEngine
 from data_prep.engines.ray import Stage, ray_cluster, run_ray
 from data_prep.shard_task import Watch
 from data_prep.steps.equirectangular import Perspective, Sphere
+from data_prep.steps.matchers import open_matcher
 from data_prep.steps.reading import ForwardReader
-from data_prep.steps.stereo_matcher import open_matcher
 from data_prep.steps.video import split_views
 from data_prep.steps.views import match_views, positive_views
 from data_prep.stereo4d import Stereo4D
