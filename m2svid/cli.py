@@ -44,6 +44,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "shards": Verb("contact sheet of the clips in shards", "m2svid.sheets.draw:sheet"),
         "film": Verb("contact sheet of a converted film", "m2svid.sheets.film:sheet"),
     },
+    "table": Verb("train, measure and show the rows of a table of the paper", "m2svid.training.tables:table"),
     "measure": Verb("measure films that anybody made against the truth", "m2svid.evaluation.measure:measure"),
     "report": Verb("compare methods by results", "m2svid.report.make:report", many=True),
     "convert": Verb("turn films into stereo films", "m2svid.convert.verbs:convert"),
