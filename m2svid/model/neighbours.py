@@ -46,7 +46,7 @@ class DepthCrafterConditioning(Conditioning):
 
 
 STEREOCRAFTER = Usage(
-    # 8 steps in its script, 25 in its paper; its guidance of 1.01 is taken for 1
+    # 8 steps in its script, 25 by default in its pipeline; its guidance of 1.01 is taken for 1
     sampler=Sampler(num_steps=8, start="noise", spacing="full"),
     noise_aug=0.0,
     window=23,

@@ -4,19 +4,17 @@ All noise is one constant here, so that both meet the same noise whatever the or
 places and factors are checked all the same.
 """
 
-import json
-
 import cv2
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, DDPMScheduler, UNet3DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from m2svid.errors import UserError
 from m2svid.evaluation.methods import SVG
 from m2svid.evaluation.methods.frame_matrix import FrameMatrix, Schedule, latent_mask
 from m2svid.evaluation.methods.warps import Layered, warped_by
+from m2svid.synthetic.networks import make_networks
 from tests.evaluation.methods.clips import make_clip
 
 V, T, H, W, DOWN = 3, 2, 32, 48, 2
@@ -173,51 +171,29 @@ def test_masks_are_opencvs():
 
 
 @pytest.fixture(scope="module")
-def zeroscope(tmp_path_factory):
-    """A folder of Zeroscope's layout, with a tokenizer that knows single letters."""
-    folder = tmp_path_factory.mktemp("zeroscope")
-    unet, vae, scheduler = networks()
-    unet.save_pretrained(folder / "unet")
-    vae.save_pretrained(folder / "vae")
-    scheduler.save_pretrained(folder / "scheduler")
-    letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    source = tmp_path_factory.mktemp("vocabulary")
-    (source / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (source / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer(str(source / "vocab.json"), str(source / "merges.txt"), model_max_length=9).save_pretrained(
-        folder / "tokenizer"
-    )
-    config = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=9,
-        bos_token_id=len(words) - 2,
-        eos_token_id=len(words) - 1,
-    )
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    return folder
+def folders(tmp_path_factory):
+    """Folders of Zeroscope's and of Stable Video Diffusion's layout."""
+    folder = tmp_path_factory.mktemp("small") / "networks"
+    make_networks(folder)
+    return str(folder / "zeroscope"), str(folder / "svd")
 
 
-def test_a_clip_through_views_of_its_own_warp(zeroscope):
+def test_a_clip_through_views_of_its_own_warp(folders):
     short = Schedule(num_steps=2, rounds=2, last_rounds=1)
-    method = SVG(str(zeroscope), str(zeroscope), num_views=V, schedule=short)
+    method = SVG(*folders, num_views=V, schedule=short)
     method.prepare(None, CPU)
     clip = make_clip(T, H, W)
     right = method.predict(warped_by(method.warp, clip), torch.Generator().manual_seed(0))
     assert right.shape == clip.left.shape and right.min() >= 0 and right.max() <= 1
     again = method.predict(clip, torch.Generator().manual_seed(0))
     assert torch.equal(right, again)  # it warps itself, and all its noise comes from the generator
-    prompted = SVG(str(zeroscope), str(zeroscope), prompt="a street", num_views=V, schedule=short)
+    prompted = SVG(*folders, prompt="a street", num_views=V, schedule=short)
     prompted.prepare(None, CPU)
     assert not torch.equal(prompted.predict(clip, torch.Generator().manual_seed(0)), right)
 
 
-def test_the_matrix_goes_from_the_left_eye_to_the_right_one(zeroscope):
-    method = SVG(str(zeroscope), str(zeroscope), num_views=3)
+def test_the_matrix_goes_from_the_left_eye_to_the_right_one(folders):
+    method = SVG(*folders, num_views=3)
     clip = make_clip(T, H, W)
     given = {}
 
@@ -235,8 +211,8 @@ def test_the_matrix_goes_from_the_left_eye_to_the_right_one(zeroscope):
     assert torch.equal(right[0], given["views"][2])
 
 
-def test_mistakes_are_named(zeroscope):
+def test_mistakes_are_named(folders):
     with pytest.raises(UserError, match="method svg: num_views must be at least 2, got 1"):
         SVG(num_views=1)
     with pytest.raises(UserError, match=r"method svg: can't load .*/scheduler: give a folder of Zeroscope's"):
-        SVG(str(zeroscope / "unet"), str(zeroscope)).prepare(None, CPU)
+        SVG(f"{folders[0]}/unet", folders[1]).prepare(None, CPU)
