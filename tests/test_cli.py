@@ -141,7 +141,7 @@ def test_short_options_switches_and_results_as_json(monkeypatch, capsys):
         (["--data.num_workers", "-1"], "data option num_workers must be at least 0, got -1"),
         (["--model.metrics", "[psnr, lpips]", "--model.vgg_weights", "no.pth"], "no.pth is not there"),
         (["--model.init_unet", "no.ckpt"], "model.init_unet: there is no file no.ckpt"),
-        (["--data.procedural", "null"], "no shard matches 'runs/quickstart/data/train/*.tar'"),
+        (["--data.procedural", "null"], "no shard matches 'data/quickstart/train/*.tar'"),
     ],
 )
 def test_a_mistake_in_a_run_ends_in_one_sentence(options, sentence, tmp_path, monkeypatch, capsys):
@@ -160,7 +160,7 @@ def test_a_checkpoint_of_another_model_is_refused_with_the_lists(fitted, monkeyp
 
 def test_a_broken_clip_ends_validation_in_one_sentence(fitted, tmp_path):
     """Found by a loader process, which must not hide its name and cause in a traceback."""
-    shard = next((fitted.folder / RUN / "data" / "val").glob("*.tar"))
+    shard = next((fitted.folder / "data" / "quickstart" / "val").glob("*.tar"))
     broken = tmp_path / "broken-0.tar"
     with tarfile.open(shard) as old, tarfile.open(broken, "w") as new:
         for member in old:

@@ -159,7 +159,7 @@ def test_two_processes_validate_as_one(fitted):
             assert two[key] == pytest.approx(one[key], abs=1e-6)
 
 
-SHARDS = "runs/quickstart/data/val/*.tar"
+SHARDS = "data/quickstart/val/*.tar"
 
 
 @pytest.mark.parametrize(("verb", "stage"), [("validate", "val"), ("test", "test")])
@@ -193,7 +193,7 @@ def test_predict_writes_what_it_predicts(fitted, monkeypatch):
 
 
 def test_bf16_mixed_trains(fitted, tmp_path):
-    shutil.copytree(fitted.folder / RUN / "data", tmp_path / RUN / "data")
+    shutil.copytree(fitted.folder / "data", tmp_path / "data")
     options = ("--trainer.precision", "bf16-mixed", "--trainer.max_steps", "2")
     finish(start("fit", *QUICKSTART, *options, cwd=tmp_path))
     state = load(tmp_path / LAST)["state_dict"]

@@ -25,7 +25,8 @@ def test_a_notebook_is_stored_without_outputs(notebook):
 
 
 def test_qualitative_shows_every_clip(fitted, tmp_path, monkeypatch, capsys):
-    shutil.copytree(fitted.folder / RUN, tmp_path / RUN)
+    for part in (RUN, "data"):
+        shutil.copytree(fitted.folder / part, tmp_path / part)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     shown = []

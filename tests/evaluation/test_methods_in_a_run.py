@@ -23,7 +23,7 @@ model:
     - LeftCopied
     - Truth
 data:
-  test: [{{name: procedural, shards: runs/quickstart/data/val/*.tar}}]
+  test: [{{name: procedural, shards: data/quickstart/val/*.tar}}]
 """
 
 
@@ -31,6 +31,8 @@ data:
 def results(fitted, tmp_path_factory):
     overlay = tmp_path_factory.mktemp("overlay") / "methods.yaml"
     overlay.write_text(OVERLAY)
+    for path in (fitted.folder / RUN).glob("test_*"):  # of other tests
+        path.unlink()
     finish(start("test", "--run", "quickstart", "--config", str(overlay), cwd=fitted.folder))
     found = [Results.read(path) for path in (fitted.folder / RUN).glob("test_*.json")]
     return {results.method: results for results in found}

@@ -24,7 +24,7 @@ trainer:
 @pytest.fixture
 def stopped_by(fitted, tmp_path, monkeypatch):
     """Options of a run that only saves when it gets a signal."""
-    shutil.copytree(fitted.folder / RUN / "data", tmp_path / RUN / "data")
+    shutil.copytree(fitted.folder / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
 
     def options(name, to_group=False):
