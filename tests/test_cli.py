@@ -20,7 +20,7 @@ from data_prep.dataset import Dataset
 from m2svid import cli
 from m2svid.errors import UserError
 from m2svid.training.cli import TrainerCLI
-from tests.tiny_run import CONFIGS, LAST, QUICKSTART, ROOT, RUN, finish, start
+from tests.tiny_run import CONFIGS, LAST, QUICKSTART, ROOT, finish, start
 
 VERBS = [*cli.TRAINER_VERBS, *cli.VERBS]
 GROUPS = {name: verbs for name, verbs in cli.VERBS.items() if isinstance(verbs, dict)}

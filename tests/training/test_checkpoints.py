@@ -11,7 +11,7 @@ import torch
 from m2svid.cli import main
 from m2svid.errors import UserError
 from m2svid.training.checkpoints import WholeCheckpointIO, link
-from tests.tiny_run import LAST, QUICKSTART, RUN, STEPS, finish, start
+from tests.tiny_run import LAST, QUICKSTART, STEPS, finish, start
 
 NOTHING_SAVED = """
 trainer:
