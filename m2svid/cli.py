@@ -29,6 +29,13 @@ class Verb:
         module, function = self.function.split(":")
         return getattr(importlib.import_module(module), function)
 
+    def arguments(self, words: Sequence[str]) -> list[str]:
+        """The words after the verb as jsonargparse takes them."""
+        if self.many and words and not words[0].startswith("-"):
+            count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+            words = [json.dumps(words[:count]), *words[count:]]
+        return spelled_out(words)
+
 
 TRAINER_VERBS = {
     "fit": "train a model",
@@ -159,7 +166,4 @@ def call(verb: Verb, words: list[str], prog: str) -> Any:
     """Call a verb's function with options read off its signature; required ones are positional."""
     from jsonargparse import auto_cli
 
-    if verb.many and words and not words[0].startswith("-"):
-        count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-        words = [json.dumps(words[:count]), *words[count:]]
-    return auto_cli(verb.load(), args=spelled_out(words), prog=prog)
+    return auto_cli(verb.load(), args=verb.arguments(words), prog=prog)

@@ -206,7 +206,8 @@ def test_every_command_of_the_readme_is_understood(words, monkeypatch, tmp_path,
     else:
         path = tuple(args[: 2 if args[0] in GROUPS else 1])
         args = args[len(path) :]
-        capture_parser(cli.call, FUNCTIONS[path], args, "").parse_args(cli.spelled_out(args))
+        verb = FUNCTIONS[path]
+        capture_parser(cli.call, verb, args, "").parse_args(verb.arguments(args))
 
 
 @pytest.mark.parametrize("verb", VERBS)
