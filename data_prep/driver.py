@@ -40,7 +40,7 @@ Engine = Callable[[Sequence[Any]], Iterator[Facts]]
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how a dataset is prepared.
+    """Options of all preparations: output, engine and selection.
 
     Attributes:
         output: folder of the shards: a path, or s3:// or gs://.

@@ -43,7 +43,7 @@ _VERTICAL_QUANTILE = 0.95  # of a clip's matched points; the others may be misma
 
 @dataclass(frozen=True)
 class _Opened:
-    """What the clips of a shard share."""
+    """Data shared by the clips of a shard."""
 
     video: ForwardReader
     matchers: Sequence[PointMatcher]
@@ -283,7 +283,7 @@ def best_inliers(
 
 
 def _offset(matches: Matches) -> float:
-    """How far matched points are apart vertically, px, but for the farthest 5 %."""
+    """Vertical distance of matched points, px: the largest without the farthest 5 %."""
     return float(np.quantile(np.abs(matches.vertical), _VERTICAL_QUANTILE))
 
 

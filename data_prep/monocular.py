@@ -44,7 +44,7 @@ _FLAT = 1e-3  # of the range of depth
 
 @dataclass(frozen=True)
 class _Opened:
-    """What the clips of a shard share."""
+    """Data shared by the clips of a shard."""
 
     video: ForwardReader
     depth: DepthEstimator

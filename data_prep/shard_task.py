@@ -44,7 +44,7 @@ Made = tuple[ClipSpec, Views | Clip | Rejected]
 
 @dataclass
 class Watch:
-    """Tells the engine what is being worked on, so that it can name what has killed a worker.
+    """Tell the engine what is being worked on, so that it can name what has killed a worker.
 
     Attributes:
         avoid: names of clips or videos that have killed workers, and the reason to reject them for.
@@ -199,7 +199,7 @@ def save_views(folder: Path, views: Iterable[Made]) -> Facts:
 
 
 def load_views(folder: Path, specs: Sequence[ClipSpec]) -> Iterator[Made]:
-    """What `save_views` has kept, one at a time."""
+    """The views that `save_views` has kept, one at a time."""
     for index, spec in enumerate(specs):
         with (folder / f"{index:05d}.pickle").open("rb") as stream:
             yield spec, pickle.load(stream)

@@ -39,7 +39,7 @@ class Store:
         self.is_local = isinstance(self.files, LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """Where a file lies, as the file system names it."""
+        """The place of a file, as the file system names it."""
         return f"{self._root}/{name}"
 
     def sizes(self, folder: str = "") -> dict[str, int]:

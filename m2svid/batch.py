@@ -1,4 +1,4 @@
-"""What travels between data, model, recipes and metrics.
+"""The batch that travels between data, model, recipes and metrics.
 
 Shapes: B clips, T frames, H W pixels.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass
 class Original:
-    """What the views of a clip were made of, before they were cropped and resized.
+    """The sources of a clip's views, before they were cropped and resized.
 
     Methods of an evaluation that warp in a way of their own start from it.
 
@@ -76,7 +76,7 @@ class StereoBatch:
         for name, (tensor, want) in expected.items():
             if tensor is not None and tuple(tensor.shape) != want:
                 raise ValueError(
-                    f"{name} must be {want} beside a left view of {shape}, got {tuple(tensor.shape)}"
+                    f"{name} must be {want} for a left view of {shape}, got {tuple(tensor.shape)}"
                 )
         for name in ("hole", "replaced"):
             tensor = getattr(self, name)

@@ -153,7 +153,7 @@ def run(words: list[str]) -> None:
 
 
 def overview(path: list[str], verbs: Mapping[str, Verb | Mapping[str, Verb]]) -> str:
-    """What --help shows where a verb is still to be chosen."""
+    """The text of --help for verbs that have not been chosen yet."""
     helps = dict(TRAINER_VERBS) if verbs is VERBS else {}
     for name, verb in verbs.items():
         helps[name] = verb.help if isinstance(verb, Verb) else f"one of: {', '.join(verb)}"

@@ -32,7 +32,7 @@ class Stage:
 
 
 class _Actor:
-    """Runs its work in a child process, so that what kills it is noticed here, as by the other engines."""
+    """Run its work in a child process, so that what kills it is noticed here, as by the other engines."""
 
     def __init__(self, work: Work, tries: int, last: bool) -> None:
         self._child, self._last = Child(work, tries), last

@@ -1,4 +1,4 @@
-"""How far two views are from being row-aligned."""
+"""Vertical offset of two views that should be row-aligned."""
 
 from __future__ import annotations
 

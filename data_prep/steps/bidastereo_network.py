@@ -51,7 +51,7 @@ class Encoder(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """What the correlations, the disparity so far, and the neighbours' motion memories say."""
+    """Motion features from the correlations, the disparity so far, and the neighbours' memories."""
 
     def __init__(self) -> None:
         super().__init__()

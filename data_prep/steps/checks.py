@@ -21,7 +21,7 @@ _ENOUGH_POINTS = 50
 
 @dataclass(frozen=True)
 class Halves:
-    """How the views lie in a frame.
+    """The layout of the views in a frame.
 
     Attributes:
         layout: of the halves.

@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Choice of the device for networks."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def view_rays(width: int, height: int, fov: float, samples: tuple[int, int] = (1
 
 
 class Perspective:
-    """Renders a flat view from one eye's picture.
+    """Render a flat view from one eye's picture.
 
     Args:
         sphere: what the picture covers.

@@ -26,7 +26,7 @@ _CLEAR_VOTE = 2.5  # standard deviations
 
 @dataclass(frozen=True)
 class EyeOrder:
-    """What speaks for and against the order of the views.
+    """Evidence for and against the order of the views.
 
     Attributes:
         positive: share of the matched pixels with a disparity > 0.

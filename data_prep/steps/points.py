@@ -69,7 +69,7 @@ class Matches:
 
 
 class PointMatcher(Protocol):
-    """Finds the points that two views have in common.
+    """Find the points that two views have in common.
 
     Attributes:
         name: of the method and its weights.

@@ -26,7 +26,7 @@ _CUT_OFF = Fraction(1, 50)  # of the length: a container may announce a few fram
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a file says about itself, before its frames are read.
+    """Metadata of a file, read before its frames.
 
     Attributes:
         frames: how many it announces, or has by its length.
@@ -109,7 +109,7 @@ def even_clips(name: str, frames: int, rate: Fraction, clip_seconds: float) -> l
 
 
 class ForwardReader:
-    """Reads stretches of a video in the order of their beginning, decoding every frame at most once.
+    """Read stretches of a video in the order of their beginning, decoding every frame at most once.
 
     A stretch that begins before the last one ended, or long after it, is looked for by key frames.
 

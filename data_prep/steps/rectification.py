@@ -27,7 +27,7 @@ class UnrectifiableError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What rectified views must be like.
+    """Limits that rectified views must keep.
 
     Attributes:
         stretch: largest ratio between the scales at any two places and directions of the crop.
@@ -45,11 +45,11 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Rectification:
-    """How both views of a video are row-aligned.
+    """Homographies that row-align the views of a video.
 
     Attributes:
         left: (3, 3) homography of the left view, from its pixels to those of the rectified one.
-        right: (3, 3), likewise.
+        right: (3, 3), of the right view.
         crop: first column, first row, end column and end row of what both rectified views have.
     """
 
@@ -69,7 +69,7 @@ class Rectification:
         return left, right
 
     def of_points(self, matches: Matches) -> Matches:
-        """Where the matches lie in the rectified views, before they are cropped."""
+        """The matches in the rectified views, before these are cropped."""
         return Matches(transformed(self.left, matches.left), transformed(self.right, matches.right))
 
     def to_json(self) -> dict[str, list[list[float]] | list[int]]:
@@ -154,7 +154,7 @@ def common_crop(homographies: Sequence[Array], size: tuple[int, int]) -> tuple[i
 
 
 def _keeps_sides(homography: Array, corners: Array) -> bool:
-    """Whether no corner is sent through infinity, and neither axis is turned over."""
+    """True if no corner is sent through infinity, and neither axis is turned over."""
     depth = corners @ homography[2, :2] + homography[2, 2]
     if not ((depth > 0).all() or (depth < 0).all()):
         return False
@@ -163,7 +163,7 @@ def _keeps_sides(homography: Array, corners: Array) -> bool:
 
 
 def transformed(homography: Array, points: Array) -> Array:
-    """Where a homography (3, 3) sends points (N, 2)."""
+    """Points (N, 2) mapped by a homography (3, 3)."""
     x = points @ homography[:, :2].T + homography[:, 2]
     return x[:, :2] / x[:, 2:]
 

@@ -22,11 +22,11 @@ _SHIFT_MULTIPLE = 4
 
 @dataclass(frozen=True)
 class Disparities:
-    """What the samples say.
+    """Statistics of the samples.
 
     Attributes:
         low: smallest disparity but for rare mismatches, pixels of a view.
-        high: largest likewise.
+        high: largest disparity, pixels.
         consistent: share of the pixels that pass the left-right check.
     """
 

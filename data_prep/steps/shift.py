@@ -12,7 +12,7 @@ def crop_even(pair: Pair) -> Pair:
 
 
 def shift_views(pair: Pair, shift: int) -> Pair:
-    """Adds `shift` pixels to every disparity, as the paper does for Ego4D.
+    """Add `shift` pixels to every disparity, as the paper does for Ego4D.
 
     Columns are cut off the left view's right side and the right view's left side; nothing is resampled.
     """

@@ -1,4 +1,4 @@
-"""Where the videos of Stereo4D's clips lie: raw ones, or finished views, which may be in tars."""
+"""Index of the videos of Stereo4D's clips: raw ones, or finished views, which may be in tars."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ CONSISTENT = np.float32(0.5)
 
 
 class StereoMatcher(Protocol):
-    """Finds the disparity of the left views of a clip, with a left-right check."""
+    """Find the disparity of the left views of a clip, with a left-right check."""
 
     def __call__(self, pairs: Sequence[Pair], search: DisparityRange) -> Matched:
         """Match the T pairs of a clip.
@@ -59,7 +59,7 @@ class StereoMatcher(Protocol):
 
 
 def left_right_confidence(from_left: Maps, from_right: Maps) -> Maps:
-    """How well two views' disparities agree.
+    """The agreement of two views' disparities.
 
     Args:
         from_left: (T, H, W) px, seen from the left view.

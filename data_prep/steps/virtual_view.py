@@ -25,7 +25,7 @@ _COVERED_BY = 1.0  # px; a surface that is nearer by less is the same surface, s
 
 @dataclass(frozen=True)
 class VirtualViews:
-    """What a clip is trained with.
+    """The training views of a clip.
 
     Attributes:
         left: (T, 3, H, W) uint8, the virtual left view, its own gaps filled from the background.

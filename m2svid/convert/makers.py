@@ -36,7 +36,7 @@ Pictures = Iterable[list[Plane]]
 
 
 class Maker(ABC):
-    """Makes the results of one window after the other, on one device.
+    """Make the results of one window after the other, on one device.
 
     Attributes:
         window: frames of a window.

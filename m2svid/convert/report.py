@@ -34,7 +34,7 @@ class Event:
 
 
 class Reporter:
-    """Tells what happens.
+    """Tell what happens.
 
     Args:
         mode: "bar" for people, "json" for scripts (one object a line on standard error), "quiet".

@@ -18,7 +18,7 @@ from m2svid.video.pictures import Pixels, to_pixels, to_tensor
 
 @dataclass(frozen=True)
 class RightView:
-    """Makes the right view of a window.
+    """Make the right view of a window.
 
     Attributes:
         inpainter: fills and repairs the warped view.

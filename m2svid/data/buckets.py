@@ -39,7 +39,7 @@ PAPER_BUCKETS = (Bucket(4, 512, 512), Bucket(16, 256, 256), Bucket(25, 192, 192)
 
 
 class BucketSchedule:
-    """Draws the bucket of every batch; all ranks draw the same.
+    """Draw the bucket of every batch; all ranks draw the same.
 
     Args:
         buckets: at least one.

@@ -53,7 +53,7 @@ class RawClip:
 
     @contextmanager
     def naming_errors(self) -> Iterator[None]:
-        """Turns what goes wrong inside the block into a BrokenClipError with this clip's name."""
+        """Turn errors inside the block into a BrokenClipError with this clip's name."""
         try:
             yield
         except _DECODING_ERRORS as error:
@@ -98,7 +98,7 @@ class Region:
 
 
 class ClipReader:
-    """Decodes chosen frames of a clip.
+    """Decode chosen frames of a clip.
 
     Args:
         raw: the clip.

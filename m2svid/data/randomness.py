@@ -9,7 +9,7 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What numbers are drawn for; keeps equal keys of two purposes apart."""
+    """The purpose of random numbers; keeps equal keys of two purposes apart."""
 
     BUCKET = 1  # (seed, batch)
     SHARDS = 2  # (seed, dataset, epoch)

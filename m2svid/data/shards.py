@@ -61,7 +61,7 @@ class Clip:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises UserError, naming the clip and what is wrong, unless the clip can be stored."""
+        """Raise UserError, naming the clip and what is wrong, unless the clip can be stored."""
         if not _KEY.fullmatch(self.key):
             self._refuse("its name may hold no dots, slashes or spaces and not begin with two underscores")
         shape = tuple(self.left.shape)
@@ -124,7 +124,7 @@ class ClipInfo:
 
     @classmethod
     def of(cls, clip: Clip) -> ClipInfo:
-        """What is to be written about a clip."""
+        """The JSON of a clip."""
         num_frames, _, height, width = clip.left.shape
         about = (clip.fps, width, height, num_frames, clip.dataset, clip.source, clip.split)
         if clip.disparity is None:
@@ -134,7 +134,7 @@ class ClipInfo:
 
     @classmethod
     def from_json(cls, text: bytes) -> ClipInfo:
-        """Reads what `to_json` wrote; a ValueError names the field that is missing or makes no sense."""
+        """Read what `to_json` wrote; a ValueError names the field that is missing or makes no sense."""
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"the JSON must be an object with fields, got {values!r}")
@@ -183,7 +183,7 @@ def disparity_scale(largest: float) -> float:
 
 
 class ShardWriter:
-    """Writes clips into `{folder}/{prefix}-{index:06d}.tar`; to be used in a `with` block.
+    """Write clips into `{folder}/{prefix}-{index:06d}.tar`; to be used in a `with` block.
 
     A shard gets its name when it is complete. An error inside the block removes the shard that was begun and
     keeps those before it; a killed process leaves at most one `.unfinished` file, no shard for any reader.
@@ -226,7 +226,7 @@ class ShardWriter:
             self._close(kind, error, trace)
 
     def write(self, clip: Clip) -> None:
-        """Adds a clip to the shard begun, or begins one.
+        """Add a clip to the current shard, or begin one.
 
         Raises:
             UserError: the clip cannot be stored, or another had the same key.

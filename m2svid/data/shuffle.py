@@ -70,7 +70,7 @@ class ShuffledClips:
         return clip
 
     def spare(self, random: np.random.Generator) -> RawClip:
-        """A clip to take the place of a broken one; it stays in the buffer: the stream goes on unchanged."""
+        """A clip in place of a broken one; it stays in the buffer, so the rest of the stream is unchanged."""
         return self._clip(self._buffer[random.integers(len(self._buffer))])
 
     def skip(self) -> None:
@@ -135,7 +135,7 @@ class ShuffledClips:
         return entry.clip
 
     def _read_missing(self, url: str) -> None:
-        """Reads the clips of a shard that a replay passed over and left in the buffer."""
+        """Read the clips of a shard that a replay passed over and left in the buffer."""
         missing = [entry for entry in self._buffer if entry.url == url and entry.clip is None]
         last = max(entry.position for entry in missing)
         for position, clip in zip(range(last + 1), self._read(url), strict=False):

@@ -1,4 +1,4 @@
-"""Where shards come from: patterns to URLs, URLs to clips, clips to those who read them."""
+"""Sources of clips: patterns to URLs, URLs to clips, and clips shared out among readers."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _open(url: str) -> BinaryIO:
 
 
 def count_clips(url: str) -> int:
-    """How many clips `read_shard` yields; a local shard is only skimmed."""
+    """The number of clips that `read_shard` yields; a local shard is only skimmed."""
     if url.startswith((*_CLOUD, *_COMMANDS)):
         return sum(1 for _ in read_shard(url))
     try:

@@ -62,7 +62,7 @@ def _consumer(rank: int, ranks: int, first: int = 0) -> Consumer:
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Keeps small operations off the cores that decode: waiting for one another costs more than it saves."""
+    """Keep small operations off the cores that decode: waiting for one another costs more than it saves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -155,7 +155,7 @@ class _Samples:
         raise UserError(f"dataset {self._names[number]}: {_MOST_BROKEN} broken clips in a row, see the log")
 
     def take_skipped(self) -> int:
-        """How much was left out since the last call."""
+        """The number of clips left out since the last call."""
         skipped = self._skipped + sum(clips.skipped for clips in self._clips)
         self._skipped = 0
         for clips in self._clips:

@@ -69,7 +69,7 @@ def collate(samples: Sequence[Sample], index: int, skipped: int = 0) -> StereoBa
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is random about a training sample (REFERENCE "Losses").
+    """The random choices of a training sample (REFERENCE §6).
 
     The largest part of the frame with the bucket's aspect ratio is cropped at a random place, and of that a
     random part, which is resized to the bucket's size; all views get the same crop.
@@ -149,7 +149,7 @@ def _whole(length: float, limit: int) -> int:
 
 @dataclass(frozen=True)
 class EvalClip:
-    """What is evaluated of a clip (REFERENCE "Evaluation"): its first frames, the largest square in its
+    """The part of a clip that is evaluated (REFERENCE §7): its first frames, the largest square in its
     middle.
 
     Attributes:
@@ -200,7 +200,7 @@ def frame_indices(clip_fps: Fraction, fps: Fraction, frames: int, start: int) ->
 
 
 def frame_span(clip_fps: Fraction, fps: Fraction, frames: int) -> int:
-    """How many frames of the clip `frame_indices` reaches over."""
+    """The number of frames of the clip that `frame_indices` spans."""
     return frame_indices(clip_fps, fps, frames, 0)[-1] + 1
 
 
@@ -219,7 +219,7 @@ def make_sample(
     truth: bool = True,
     keep_original: bool = False,
 ) -> Sample:
-    """Decodes frames and makes the views: warped at the clip's resolution, then cropped and resized.
+    """Decode frames and make the views: warped at the clip's resolution, then cropped and resized.
 
     Args:
         reader: the clip.

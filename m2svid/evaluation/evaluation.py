@@ -173,7 +173,7 @@ class Evaluation:
         return self._films / dataset / name / f"{key}.mkv"
 
     def _facts(self, dataset: str, method: str, key: str) -> dict[str, dict[str, Any]]:
-        """What results tell of a clip's films."""
+        """The entry for a clip's films in the results."""
         if self._films is None:
             return {}
         names = {"prediction": (method, "right"), "truth": ("_truth", "right"), "left": ("_left", "left")}

@@ -160,7 +160,7 @@ class ViewFilm:
             yield np.ascontiguousarray(view)
 
     def facts(self) -> dict[str, str | int]:
-        """What the results tell of the file."""
+        """The entry for the file in the results."""
         files = sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
         sums = [checksum(file) for file in files if file.is_file()]
         height, width = self.size

@@ -1,4 +1,4 @@
-"""Where the holes of films are from: masks, disparities, or matching.
+"""Holes of films, from masks, disparities or matching.
 
 Shapes: T frames, H W pixels.
 """

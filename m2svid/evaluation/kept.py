@@ -1,4 +1,4 @@
-"""What an interrupted measurement has found."""
+"""Values that an interrupted measurement has found already."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ class Kept:
 
 
 def _whole_lines(path: Path) -> list[Any]:
-    """What the lines hold, without one that was cut off."""
+    """The content of the lines, without one that was cut off."""
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -59,11 +59,11 @@ def measure(
     """Measure right views in films, made by any program, against true ones.
 
     Films in folders belong together by their names, without what tells layout or eye at the end. An
-    interrupted measurement goes on where it stopped when it is started again.
+    interrupted measurement continues where it stopped when it is started again.
 
     Args:
         predictions: a film, a folder of films, or a folder of pictures.
-        truth: the true right views, likewise.
+        truth: the true right views, in the same forms.
         left: the left views, likewise; not needed where the truth's films show both, or without holes and
             metrics of both eyes.
         output: JSON with every video's values, versions and checksums.
@@ -214,7 +214,7 @@ class Film:
         return views if self.left is None else {**views, "left": self.left}
 
     def check(self, metrics: StereoMetrics, clip_frames: int | None) -> None:
-        """Raises a UserError where the film can't be measured."""
+        """Raise a UserError where the film can't be measured."""
         for role, count in [(r, v.num_frames) for r, v in self.views.items()] + [
             ("holes", self.holes.num_frames)
         ]:

@@ -1,4 +1,4 @@
-"""How methods are compared; the defaults are the paper's.
+"""The protocol by which methods are compared; the defaults are the paper's.
 
 Shapes: T frames, H W pixels of the clip, h w of the depth maps.
 """
@@ -23,7 +23,7 @@ Whose = Literal["own", "m2svid"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the numbers of an evaluation depend on beside methods, clips and metrics.
+    """Everything that the numbers of an evaluation depend on, apart from methods, clips and metrics.
 
     Metrics that can be taken in two ways have two names: `psnr_pairs` beside `psnr`, `lpips_alex` beside
     `lpips`, `psnr_masked_inside` beside `psnr_inside`, which is painted.
@@ -58,7 +58,7 @@ class Protocol:
             )
 
     def describe(self) -> dict[str, Any]:
-        """What results say about the protocol."""
+        """The entry for the protocol in the results."""
         depth = None if self.depth is None else self.depth.name
         return {"name": self.name, **{item.name: getattr(self, item.name) for item in fields(self)}} | {
             "depth": depth

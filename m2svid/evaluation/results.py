@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON: every video's values, and what one must know to repeat it."""
+"""Results of an evaluation as JSON: every video's values, and everything needed to repeat it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Raises a UserError if it isn't such a file."""
+        """Raise a UserError if it isn't such a file."""
         try:
             content = json.loads(path.read_text())
             if content.pop("format") != FORMAT:

@@ -24,7 +24,7 @@ Values = dict[str, Value]
 
 @dataclass(frozen=True)
 class Views:
-    """What is known of one video.
+    """The data of one video.
 
     Attributes:
         prediction: (T, 3, H, W) float in [0, 1], a generated right view.

@@ -118,7 +118,7 @@ def _middle_square(video: Tensor, side: int, mode: str, antialias: bool = False)
 
 
 def require_frames(count: int) -> None:
-    """Raises a UserError where a video of so many frames is too short for fvd."""
+    """Raise a UserError where a video of so many frames is too short for fvd."""
     if count < _I3D_FRAMES:
         raise UserError(
             f"metrics: fvd needs videos of at least {_I3D_FRAMES} frames, not {count}: leave it out"

@@ -12,7 +12,7 @@ from m2svid.errors import UserError
 
 
 def require_side(metric: str, smallest: int, height: int, width: int) -> None:
-    """Raises a UserError where frames of height × width pixels are too small for a metric."""
+    """Raise a UserError where frames of height × width pixels are too small for a metric."""
     if min(height, width) < smallest:
         raise UserError(
             f"Frames of {width}×{height} pixels are too small for {metric}, which needs {smallest} a side: "

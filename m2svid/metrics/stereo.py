@@ -178,7 +178,7 @@ class StereoMetrics(Metric):
                 self.records.append(_encode(row).to(self.device))
 
     def check_size(self, frames: int, height: int, width: int) -> None:
-        """Raises the UserError that `update` would for videos of this size."""
+        """Raise the UserError that `update` would for videos of this size."""
         for name in self.names:
             if name in SMALLEST_SIDES:
                 require_side(name, SMALLEST_SIDES[name], height, width)
@@ -186,7 +186,7 @@ class StereoMetrics(Metric):
                 require_frames(frames)
 
     def snapshot(self, first: int = 0) -> list[str]:
-        """What this process knows of its videos from number `first` on, to be given to `restore`."""
+        """The records of this process's videos from number `first` on, for `restore`."""
         records = self.records if isinstance(self.records, list) else [self.records]
         return [bytes(record.tolist()).decode() for record in records[first:]]
 
@@ -231,7 +231,7 @@ class StereoMetrics(Metric):
             return [{name: value for name, value in row.items() if name != "fvd"} for row in self._rows()]
 
     def write_csv(self, path: Path) -> None:
-        """Writes `per_video` to a CSV file, whole or not at all.
+        """Write `per_video` to a CSV file, whole or not at all.
 
         Every process must call it; the first one writes.
         """

@@ -50,7 +50,8 @@ def flows(video: NDArray[np.float32]) -> list[Flow]:
 
 
 def visible(forth: NDArray[np.float32], back: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where |f + b|² <= .01 (|f|² + |b|²) + .5 and |grad f|² <= .01 |f|² + .002, with b taken where f leads.
+    """True where |f + b|² <= .01 (|f|² + |b|²) + .5 and |grad f|² <= .01 |f|² + .002; b is taken at
+    the place that f leads to.
 
     Args:
         forth, back: (H, W, 2) px.

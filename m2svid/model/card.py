@@ -18,7 +18,7 @@ from m2svid.model.sampler import Sampler
 
 @dataclass(frozen=True)
 class Usage:
-    """How a model is run; the defaults are M2SVid's (REFERENCE §2, 3, 6).
+    """Settings for running a model; the defaults are M2SVid's (REFERENCE §2, 3, 6).
 
     Attributes:
         sampler: turns the denoiser into latents.
@@ -39,7 +39,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is and how it is run.
+    """The description of a model and of how it is run.
 
     Attributes:
         conditioning: of the U-Net, by class path and arguments.

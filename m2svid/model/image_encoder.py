@@ -77,7 +77,7 @@ class NoImageEncoder(ImageEncoder):
 
 
 def preprocess(frames: Tensor, size: int) -> Tensor:
-    """What SVD shows CLIP: frames blurred against aliasing, resized to a square, normalised.
+    """Preprocess frames for CLIP as SVD does: blur against aliasing, resize to a square, normalise.
 
     Args:
         frames: (F, 3, H, W) in [0, 1].

@@ -29,7 +29,7 @@ from m2svid.model.vae import VideoAutoencoder
 
 
 class M2SVid(nn.Module):
-    """Inpaints and refines a warped right view, given the left view and the hole mask.
+    """Inpaint and refine a warped right view, given the left view and the hole mask.
 
     Args:
         unet: the network.
@@ -80,7 +80,7 @@ class M2SVid(nn.Module):
         return "unet", *own
 
     def card(self, step: int | None = None) -> ModelCard:
-        """What is known about the model beside its tensors.
+        """Describe the model without its tensors.
 
         Args:
             step: optimizer steps of its training.
@@ -99,7 +99,7 @@ class M2SVid(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """What H and W must be multiples of: 64 at full size."""
+        """The number that H and W must be multiples of: 64 at full size."""
         return self.vae.downscale * self.unet.size_multiple
 
     def condition(

@@ -75,7 +75,7 @@ class Sampler:
         generator: torch.Generator | list[torch.Generator] | None = None,
         x: Tensor | None = None,
     ) -> Tensor:
-        """Samples float32 latents.
+        """Sample float32 latents.
 
         Args:
             denoise: D(x; σ) with x of `shape` and σ (B,).

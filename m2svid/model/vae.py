@@ -112,7 +112,7 @@ class SVDAutoencoder(VideoAutoencoder):
 
     @contextmanager
     def encoder_dtype(self) -> Iterator[torch.dtype]:
-        """What the encoder calculates with while the context lasts: float32 where its weights are float16, in
+        """The dtype of the encoder while the context lasts: float32 where its weights are float16, in
         which SVD's encoder overflows (its config says `force_upcast`)."""
         dtype = self.model.dtype
         if dtype != torch.float16 or not self.model.config.force_upcast:
@@ -143,7 +143,7 @@ class SVDAutoencoder(VideoAutoencoder):
 
 
 class SpaceToDepth(VideoAutoencoder):
-    """Moves each downscale × downscale patch into channels: lossless, without parameters.
+    """Move each downscale × downscale patch into channels: lossless, without parameters.
 
     For the quickstart and tests, where no autoencoder can be downloaded; it compresses nothing, so it is no
     replacement for a trained one. Latents are pixels in [-1, 1]; the scaling factor is 1.

@@ -1,4 +1,4 @@
-"""How a metric is called, and which of two values is the better one."""
+"""Names of metrics, and which of two values is better."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _columns(dataset: Dataset, metrics: list[str] | None) -> list[str]:
 def _section(
     dataset: Dataset, summary: Summary, metrics: list[str], clips: int, width: int
 ) -> dict[str, Any]:
-    """What the page shows of a dataset."""
+    """The page's content for a dataset."""
     base = summary["reference"]
     rows = [
         [name, heading(metric), *comparison_cells(metric, entry)]

@@ -1,4 +1,4 @@
-"""What can be said of two methods' values on the same videos.
+"""Statistics of two methods' values on the same videos.
 
 Shapes: V videos, S sources that they are from.
 """

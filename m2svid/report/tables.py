@@ -118,7 +118,7 @@ def comparison_cells(metric: str, entry: Mapping[str, Any]) -> list[str]:
 
 
 def counts_text(summary: Summary) -> str:
-    """How many videos, sources and runs are behind the numbers."""
+    """The number of videos, sources and runs behind the values."""
     text = (
         f"{summary['videos']} videos of {summary['sources']} sources; 95 % intervals by bootstrap over them"
     )

@@ -156,7 +156,7 @@ def stack(sheets: Sequence[Tensor]) -> Tensor:
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Writes (3, H, W) in [0, 1] as an 8-bit PNG; makes the folder if it is missing."""
+    """Write (3, H, W) in [0, 1] as an 8-bit PNG; makes the folder if it is missing."""
     with whole(path) as temporary:
         write_png((image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8), str(temporary))
 
@@ -180,7 +180,7 @@ def sheet(
     panel_width: int = 320,
     predictions: Path | None = None,
 ) -> None:
-    """Writes a contact sheet of shards: left, warped, hole, right, anaglyph and disparity over time.
+    """Write a contact sheet of shards: left, warped, hole, right, anaglyph and disparity over time.
 
     Args:
         shards: path, glob, braces or URL of shards, such as 'data/*.tar'.

@@ -13,7 +13,7 @@ from m2svid.synthetic.world import make_shards
 
 @dataclass(frozen=True)
 class ProceduralShards:
-    """Makes `{folder}/train/*.tar` and `{folder}/val/*.tar` where they are not there yet.
+    """Make `{folder}/train/*.tar` and `{folder}/val/*.tar` where they are not there yet.
 
     Attributes:
         folder: where the shards are kept.

@@ -1,4 +1,4 @@
-"""Where the networks come from: Stable Video Diffusion's weights, or small random ones."""
+"""Sources of the networks: Stable Video Diffusion's weights, or small random ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GROUPS = 32  # of every group norm in diffusers' blocks
 
 
 class Backbone(ABC):
-    """Makes the model that training starts from.
+    """Make the model that training starts from.
 
     Attributes:
         card: of the weights that `build` has opened; None where they have none, as Stable Video Diffusion's.

@@ -1,4 +1,4 @@
-"""What a run shows: speed, memory, losses and pictures."""
+"""Logging of speed, memory, losses and pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from m2svid.video.anaglyph import anaglyph
 
 
 class StepClock:
-    """Tells once, after every n-th optimizer step, that it is time.
+    """Signal once after every n-th optimizer step.
 
     Several batches pass before a step where gradients are accumulated.
 
@@ -35,14 +35,14 @@ class StepClock:
         self.last = 0
 
     def due(self, step: int) -> bool:
-        """Whether `step` optimizer steps have just been reached and are a multiple of n."""
+        """True if `step` optimizer steps have just been reached and are a multiple of n."""
         reached = step != self.last
         self.last = step
         return reached and step % self.steps == 0
 
 
 class _IntervalLog(Callback):
-    """Collects sums over the batches, and logs what follows from those of all processes.
+    """Collect sums over the batches, and log values made of those of all processes.
 
     The interval is the trainer's `log_every_n_steps`.
     """
@@ -69,7 +69,7 @@ class _IntervalLog(Callback):
             logger.log_metrics(values, step=trainer.global_step)
 
     def values(self, sums: dict[str, float], pl_module: LightningModule) -> dict[str, float]:
-        """What is logged of the sums over the interval and all processes."""
+        """The values to log, from the sums over the interval and all processes."""
         raise NotImplementedError
 
 
@@ -84,7 +84,7 @@ def _sum_over_processes(sums: dict[str, float | torch.Tensor]) -> dict[str, floa
 
 
 class Throughput(_IntervalLog):
-    """Logs samples/s of all processes, the share of time they wait for data, and the clips left out.
+    """Log samples/s of all processes, the share of time they wait for data, and the clips left out.
 
     Also the peak memory of the first process in GB: the device's on CUDA, the resident set on a CPU.
     """
@@ -121,7 +121,7 @@ class Throughput(_IntervalLog):
 
 
 class LossBreakdown(_IntervalLog):
-    """Logs the mean loss by bucket and by dataset, over the batches of all processes.
+    """Log the mean loss by bucket and by dataset, over the batches of all processes.
 
     A batch counts for a dataset if all its clips belong to it.
     """
@@ -153,7 +153,7 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 class Pictures(Callback):
-    """Shows in TensorBoard what the model sees and makes of the first clip of a batch.
+    """Show in TensorBoard the model's inputs and output for the first clip of a batch.
 
     A strip left | warped | mask | generated | truth over time, the same as a film, an error map and an
     anaglyph; the film is an animated GIF. Pixels of a prediction that aren't finite are black.

@@ -161,7 +161,7 @@ class Checkpoints(ModelCheckpoint):
 
 
 def _validates_now(trainer: Trainer) -> bool:
-    """Whether the model is validated after the batch that has just been trained on."""
+    """True if the model is validated after the batch that has just been trained on."""
     loop = trainer.fit_loop
     return trainer.enable_validation and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
 

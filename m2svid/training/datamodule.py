@@ -43,7 +43,7 @@ class TrainingLoader(DataLoader[StereoBatch]):
         return super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the order of the data depends on; goes into checkpoints."""
+        """Everything that the order of the data depends on; kept in checkpoints."""
         stream = self.dataset
         return {
             "batches": self._batches_trained(),
@@ -61,8 +61,8 @@ class TrainingLoader(DataLoader[StereoBatch]):
         changed = [name for name in now if name != "batches" and state.get(name) != now[name]]
         if changed:
             log.warning(
-                "the data goes on after batch %d, but not in the order of the run that wrote the checkpoint, "
-                "since these have changed: %s",
+                "the data continues after batch %d, but not in the order of the run that wrote the "
+                "checkpoint, since these have changed: %s",
                 state["batches"],
                 ", ".join(changed),
             )

@@ -44,10 +44,10 @@ class M2SVidModule(LightningModule):
     """M2SVid in training and evaluation.
 
     Args:
-        backbone: where the networks come from: Stable Video Diffusion, or small random ones.
-        recipe: how a batch becomes a loss.
-        conditioning: what the U-Net sees beside the noisy latent: a list of names in this order, or a class
-            of your own; None = what the backbone's weights were made for, else left, warped, mask.
+        backbone: source of the networks: Stable Video Diffusion, or small random ones.
+        recipe: turns a batch into a loss.
+        conditioning: inputs of the U-Net after the noisy latent: a list of names in this order, or a class
+            of your own; None = those that the backbone's weights were made for, else left, warped, mask.
         attention: which tokens the spatial attention of disoccluded tokens sees; None = the strategy that the
             backbone's weights were made for, else `Disoccluded`.
         optimizer: makes the optimizer of the U-Net's parameters.
@@ -169,7 +169,7 @@ class M2SVidModule(LightningModule):
         if anywhere:
             self._stop([losses[i] for i in broken.nonzero().flatten().tolist()])
         norm = gradient_norm(self.model.unet)
-        # A gradient scaler leaves out steps whose gradient overflows, and goes on with a smaller scale.
+        # A gradient scaler leaves out steps whose gradient overflows, then uses a smaller scale.
         if not norm.isfinite() and getattr(self.trainer.precision_plugin, "scaler", None) is None:
             self._stop(losses, "gradient")
         self.log("train/grad_norm", norm)
@@ -319,7 +319,7 @@ def _keep(module: M2SVidModule, state: dict[str, Any], prefix: str, local_metada
 
 
 def _ignore_others(module: M2SVidModule, incompatible: Any) -> None:
-    """What a checkpoint doesn't hold is not missing in it."""
+    """Don't report as missing what checkpoints never hold."""
     kept = {PREFIXES[name] for name in module.model.kept}
     missing = incompatible.missing_keys
     missing[:] = [key for key in missing if any(prefix in key for prefix in kept)]

@@ -61,7 +61,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "schedule": {"num_steps": 10, "rounds": 2, "last_rounds": 1},
     },
 }
-"""What replaces arguments of published methods in small: random networks, fewer steps, rounds and views."""
+"""Arguments of published methods at small size: random networks, fewer steps, rounds and views."""
 
 
 def table(

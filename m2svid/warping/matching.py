@@ -23,7 +23,7 @@ _STEP = 16  # OpenCV wants multiples of this many disparities
 
 @dataclass(frozen=True)
 class DisparityRange:
-    """Where disparities are looked for, both ends included, in pixels."""
+    """The range in which disparities are looked for, both ends included, in pixels."""
 
     low: int
     high: int
@@ -97,7 +97,7 @@ def _speckles(disparity: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def fill_from_background(disparity: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Gives unknown pixels the disparity of the background beside them.
+    """Give unknown pixels the disparity of the background beside them.
 
     What is seen by one eye only lies behind what covers it, so it gets the smaller of the nearest valid
     disparities to the left and to the right in its row. Rows without a valid pixel repeat the nearest row.

@@ -39,7 +39,7 @@ def check(
     found: Mapping[str, tuple[int, ...]],
     ignored: Callable[[str], bool] = lambda key: False,
 ) -> None:
-    """Compares keys and shapes.
+    """Compare keys and shapes.
 
     Args:
         source: what to call the weights in the error.

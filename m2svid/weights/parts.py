@@ -41,7 +41,7 @@ class Part:
 
     @property
     def own(self) -> bool:
-        """Whether it is a class of the project or of a researcher, and none of diffusers or transformers."""
+        """True for a class of the project or of a researcher, False for diffusers' and transformers'."""
         return "class_path" in self.config
 
 

@@ -49,7 +49,7 @@ _SOURCES: dict[Component, Callable[[str, Mapping[str, Any]], Source]] = {
 
 
 def layout(component: Component, config: Mapping[str, Any]) -> Layout:
-    """Where every tensor of a component stands in an sgm file."""
+    """The place of every tensor of a component in an sgm file."""
     find = _SOURCES[component]
     module = build(component, config)
     tensors = shapes_of(module.state_dict())
@@ -63,7 +63,7 @@ def to_diffusers(
     clip_heads: int | None = None,
     source: str = "the weights",
 ) -> Parts:
-    """Splits the tensors of an sgm file into the three components; sizes come from the shapes.
+    """Split the tensors of an sgm file into the three components; sizes come from the shapes.
 
     The tensors returned are views of the ones given (one small matrix excepted), in their dtype.
 
@@ -113,7 +113,7 @@ def expected_shapes(layouts: Mapping[Component, Layout]) -> dict[str, tuple[int,
 
 
 def is_leftover(key: str) -> bool:
-    """Whether an sgm key is one that published files hold and that no component uses."""
+    """True for an sgm key that published files hold and no component uses."""
     return key.startswith(LEFTOVERS) or (key.startswith(OPEN_CLIP) and not key.startswith(CLIP))
 
 

@@ -31,7 +31,7 @@ class Trained:
 
 
 class Method(ABC):
-    """Makes right views that are measured beside the trained model's.
+    """Make right views that are measured beside the trained model's.
 
     Args:
         name: of the method in tables and file names; None = its own.
@@ -74,7 +74,7 @@ class Method(ABC):
         """
 
     def describe(self) -> dict[str, Any]:
-        """What results say about the method."""
+        """The entry for the method in the results."""
         return {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "warp": self.warp.name,

@@ -22,7 +22,7 @@ LATENT_KNOWN = 0.7  # share of known pixels in the window around a latent positi
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often what is denoised; the defaults are the published code's.
+    """The schedule of denoising and resampling; the defaults are the published code's.
 
     Attributes:
         num_steps: of the scheduler.

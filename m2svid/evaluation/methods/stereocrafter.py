@@ -90,7 +90,7 @@ class StereoCrafter(Weights):
 
 
 def _empty(condition: Condition) -> Condition:
-    """What the unconditional half of the guidance sees: no frames, no mask and no embedding."""
+    """The input of the unconditional half of the guidance: no frames, no mask and no embedding."""
     return replace(
         condition,
         channels=torch.zeros_like(condition.channels),

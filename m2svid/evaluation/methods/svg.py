@@ -26,7 +26,7 @@ SVD_XT = "stabilityai/stable-video-diffusion-img2vid-xt"
 
 
 class SVG(Method):
-    """Inpaints views between the left eye and the right one together, with a frozen text-to-video model.
+    """Inpaint views between the left eye and the right one together, with a frozen text-to-video model.
 
     The right view's disparity is the clip's, as for all methods, where SVG's own script stretches it to a
     baseline.

@@ -1,4 +1,4 @@
-"""How methods warp the left view: each in its own way, or all in one.
+"""Warps of the left view: one for each method, or one for all.
 
 Shapes: T frames, H W pixels of the clip, h w of the evaluated part.
 """
@@ -99,7 +99,7 @@ def warped_by(warp: Warp, clip: StereoBatch, share: float = 1.0) -> StereoBatch:
 
 
 def original_of(clip: StereoBatch, otherwise: str) -> Original:
-    """What the views of a batch of one were made of.
+    """The originals of the views of a batch of one.
 
     Raises:
         UserError: the clip's shard holds a warped view instead of a disparity; says what then follows.
