@@ -68,6 +68,7 @@ def encode_video(frames: Tensor, fps: Fraction, crf: int) -> bytes:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         context.gop_size = GROUP_OF_PICTURES
+        context.thread_count = 1  # x264 makes other bytes with other numbers of threads
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _FULL_RANGE
         for frame in frames:

@@ -1,5 +1,7 @@
 """Frames and planes survive the way through a shard."""
 
+import hashlib
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from m2svid.data.codec import PlaneDecoder, VideoDecoder, encode_planes, encode_video
+from tests.tiny_run import ROOT
 
 
 def smooth_video(frames=10, height=64, width=96):
@@ -45,6 +48,25 @@ def test_any_width(width):
     video = smooth_video(3, 32, width)
     decoded = VideoDecoder(encode_video(video, Fraction(30), crf=1), width)[[0, 2]]
     assert (decoded.float() - video[[0, 2]].float()).abs().mean() < 4
+
+
+ENCODE_ON_ONE_CORE = """
+import hashlib, os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from fractions import Fraction
+from m2svid.data.codec import encode_video
+from tests.data.test_codec import smooth_video
+print(hashlib.sha256(encode_video(smooth_video(height=256, width=256), Fraction(30), 17)).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux to take cores away")
+def test_the_number_of_cores_changes_no_byte():
+    """Machines of a cluster make the same shards."""
+    here = hashlib.sha256(encode_video(smooth_video(height=256, width=256), Fraction(30), 17)).hexdigest()
+    command = [sys.executable, "-c", ENCODE_ON_ONE_CORE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == here
 
 
 def test_frames_at_random():
