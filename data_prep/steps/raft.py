@@ -6,6 +6,7 @@ Shapes: T frames, H W pixels.
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -98,7 +99,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"--matcher_weights {path} does not exist")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, UnpicklingError, struct.error, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"--matcher_weights {path} is not a file of PyTorch weights") from error
     for wrapper in ("model", "state_dict"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
