@@ -85,7 +85,7 @@ def test_clips_are_the_views_of_a_pinhole_camera(folder, eyes, fps, step, axis, 
     stride = round(fps / rate)
     for first, count in ((3, 6), (12, 4)):
         annotation(folder / "npz", VIDEO, stamps(first, count, step), BOUNDS)
-    assert run(folder) == 0
+    assert run(folder, "--crf", "4") == 0
     made = clips(folder)
     assert [(clip.info.fps, clip.info.num_frames) for clip in made] == [(rate, 6), (rate, 4)]
     assert (made[0].info.width, made[0].info.height, made[0].info.dataset) == (SIZE, SIZE, "stereo4d")
@@ -97,7 +97,7 @@ def test_clips_are_the_views_of_a_pinhole_camera(folder, eyes, fps, step, axis, 
             for eye, name in enumerate(("left", "right")):
                 frame = clip.video(name, [index])[0]
                 number = (measured_brightness(frame, means[eye]) - brightness(0)) / 0.02
-                assert shown - 0.7 < number < shown + 0.3  # the encoder darkens by a third of a step
+                assert abs(number - shown) < 0.5  # no other frame is nearer
         view = made[0].video("left", [0])[0].permute(1, 2, 0).numpy().astype(float)
         wanted = truth[0][0] * brightness(3 * stride)
         assert np.abs(gray(view.astype(np.uint8)) - gray(wanted.astype(np.uint8)).astype(float)).mean() < 4
