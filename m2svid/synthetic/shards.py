@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from m2svid.errors import UserError
 from m2svid.files import whole
 from m2svid.synthetic.world import make_shards
@@ -43,12 +45,14 @@ class ProceduralShards:
         Raises:
             UserError: if there are shards that were made with other options.
         """
-        for split, clips in (("train", self.train), ("val", self.val)):
-            folder = Path(self.folder) / split
-            options = asdict(self) | {"split": split, "clips": clips}
-            for other in ("folder", "train", "val"):
-                del options[other]
-            self._make_split(folder, options)
+        folder = Path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # runs that start together share the folder
+            for split, clips in (("train", self.train), ("val", self.val)):
+                options = asdict(self) | {"split": split, "clips": clips}
+                for other in ("folder", "train", "val"):
+                    del options[other]
+                self._make_split(folder / split, options)
 
     def _make_split(self, folder: Path, options: dict[str, int | str]) -> None:
         record = json.dumps(options, indent=1)

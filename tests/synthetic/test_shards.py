@@ -1,5 +1,7 @@
 """Shards that a run makes for itself: once, whole, and as the options say."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from m2svid.data.clips import ClipReader
@@ -56,4 +58,12 @@ def test_an_interrupted_split_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(generated, "make_shards", make_shards)
     shards.make()
     assert len(infos(tmp_path / "train")) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "val"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "train", "val"]
+
+
+def test_runs_that_start_together_share_the_shards(tmp_path):
+    shards = ProceduralShards(str(tmp_path), train=3, val=1, frames=2, height=32, width=32, objects=2)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(ProceduralShards.make, [shards, shards]))
+    assert len(list((tmp_path / "train").glob("*.tar"))) == 1
+    assert not list(tmp_path.glob("*.unfinished"))
