@@ -1,4 +1,4 @@
-"""What a batch does with all its tensors at once."""
+"""Operations of a batch on all its tensors at once."""
 
 from dataclasses import replace
 

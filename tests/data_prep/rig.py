@@ -41,7 +41,7 @@ def views(seed, frames, objects=10, offset=0):
 
 
 def seen_by(pair, homographies=ASKEW):
-    """What cameras see of row-aligned views when they stand askew."""
+    """Row-aligned views as cameras that stand askew see them."""
     return tuple(
         cv2.warpPerspective(
             view, homography, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE

@@ -59,7 +59,7 @@ def report(out, name):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What an uninterrupted run in this process makes."""
+    """The output of an uninterrupted run in this process."""
     out = tmp_path_factory.mktemp("whole")
     assert run(out, "a", "b", *HERE) == 0
     return contents(out)

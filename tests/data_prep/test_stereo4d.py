@@ -136,7 +136,7 @@ def rejected(folder):
 
 
 def test_wrong_downloads_are_rejected_by_name(folder):
-    """What a downloader delivers in place of the VR180 video, without an error."""
+    """Videos that a downloader delivers in place of the VR180 video, without an error."""
     same = ROTATIONS[[0, 0]]  # a swapped pair with two rotations isn't row-aligned either
     annotation(folder / "npz", VIDEO, stamps(2, 6, 33366.7), BOUNDS, same)
     eyes = [equirectangular(240, 240, eye, BOUNDS, same, frequency=14.0) for eye in (1, 0)]

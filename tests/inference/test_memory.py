@@ -60,7 +60,7 @@ def test_networks_take_turns_before_anything_changes_the_result():
         (True, 512),
     ]
     assert memory.plan == Plan(25, 512, 25, 0, offload=True)
-    # decoding has its own steps, and goes on from there
+    # decoding has its own steps, and continues from there
     tried = lowered(memory, "decode", lambda plan: plan.decode_tile == 768)
     assert [plan.decode_chunk for plan in tried] == [25, 12, 6, 3, 1, 1, 1]
     assert [plan.decode_tile for plan in tried] == [0, 0, 0, 0, 0, 1024, 768]

@@ -155,7 +155,7 @@ def test_decoding_one_tile_is_decoding_whole_frames(svd_model):
 
 
 def test_tiles_that_are_decoded_join_without_a_seam(svd_model):
-    """What they differ by from whole frames has no step at their borders, unlike tiles side by side."""
+    """Their difference to whole frames has no step at their borders, unlike tiles side by side."""
     clip_model = Refiner(svd_model)._clip
     z = svd_model.encode(F.interpolate(wide_views()[0], (128, 192))[None])
     whole = clip_model.decode(z)

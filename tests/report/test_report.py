@@ -216,7 +216,7 @@ def test_json_and_markdown(page):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to look at the page")
 def test_the_page_in_a_browser(page):
-    """What scripts have made of it, offline."""
+    """The page after its scripts have run, offline."""
     words = [
         CHROMIUM,
         "--headless",

@@ -1,4 +1,4 @@
-"""What runs show and write: speed of made-up times, pictures read back from the log, predicted videos."""
+"""Logging of runs: speed of made-up times, pictures read back from the log."""
 
 import io
 import resource
@@ -208,7 +208,7 @@ def test_every_tensorboard_gets_the_pictures(trainer, module):
 def test_one_picture_a_step_where_gradients_accumulate(trainer, module):
     pictures = Pictures(every_n_steps=3)
     trainer.global_step = 3
-    pictures.on_train_start(trainer, module)  # a run that goes on after step 3
+    pictures.on_train_start(trainer, module)  # a run that continues after step 3
     for step in (3, 4, 4, 5, 5, 6, 6, 6):
         trainer.global_step = step
         pictures.on_train_batch_end(trainer, module, None, make_batch(), 0)

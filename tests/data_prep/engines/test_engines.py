@@ -53,7 +53,7 @@ def test_the_jobs_of_a_slurm_array_share_the_videos(tmp_path, whole, monkeypatch
 
 
 def test_halves_on_cpu_and_gpu_make_the_same_bytes(tmp_path, whole):
-    """What `--gpu_workers` does, without Ray and without a GPU."""
+    """The halves of `--gpu_workers`, without Ray and without a GPU."""
     dataset = MadeClips(names=list(VIDEOS), clips_per_shard=2)
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     first, second = (Worker(dataset, str(out), half=half, scratch=scratch) for half in ("views", "match"))
