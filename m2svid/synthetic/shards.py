@@ -15,12 +15,13 @@ from m2svid.synthetic.world import make_shards
 
 @dataclass(frozen=True)
 class ProceduralShards:
-    """Make `{folder}/train/*.tar` and `{folder}/val/*.tar` where they are not there yet.
+    """Make `{folder}/train/*.tar`, and the same for val and test, where they are not there yet.
 
     Attributes:
         folder: where the shards are kept.
         train: clips to train on.
         val: clips to validate on, of other worlds.
+        test: clips to test on, of yet other worlds.
         frames: frames a clip.
         height: pixels.
         width: pixels.
@@ -32,6 +33,7 @@ class ProceduralShards:
     folder: str
     train: int = 64
     val: int = 8
+    test: int = 8
     frames: int = 16
     height: int = 128
     width: int = 128
@@ -48,9 +50,9 @@ class ProceduralShards:
         folder = Path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # runs that start together share the folder
-            for split, clips in (("train", self.train), ("val", self.val)):
+            for split, clips in (("train", self.train), ("val", self.val), ("test", self.test)):
                 options = asdict(self) | {"split": split, "clips": clips}
-                for other in ("folder", "train", "val"):
+                for other in ("folder", "train", "val", "test"):
                     del options[other]
                 self._make_split(folder / split, options)
 

@@ -10,20 +10,20 @@ from m2svid.errors import UserError
 from m2svid.synthetic import shards as generated
 from m2svid.synthetic.shards import ProceduralShards
 
-TINY = {"train": 2, "val": 1, "frames": 3, "height": 16, "width": 32, "objects": 1}
+TINY = {"train": 2, "val": 1, "test": 2, "frames": 3, "height": 16, "width": 32, "objects": 1}
 
 
 def infos(folder):
     return [ClipReader(raw).info for path in sorted(folder.glob("*.tar")) for raw in read_shard(str(path))]
 
 
-def test_both_splits_are_made_as_the_options_say(tmp_path):
+def test_all_splits_are_made_as_the_options_say(tmp_path):
     ProceduralShards(str(tmp_path), **TINY, fps=5).make()
-    train, val = infos(tmp_path / "train"), infos(tmp_path / "val")
-    assert (len(train), len(val)) == (2, 1)
-    for info in train + val:
+    train, val, test = (infos(tmp_path / split) for split in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (2, 1, 2)
+    for info in train + val + test:
         assert (info.num_frames, info.height, info.width, info.fps) == (3, 16, 32, 5)
-    assert len({info.source for info in train + val}) == 3  # other worlds to validate on
+    assert len({info.source for info in train + val + test}) == 5  # other worlds to validate and test on
 
 
 def test_they_are_made_once(tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def test_an_interrupted_split_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(generated, "make_shards", make_shards)
     shards.make()
     assert len(infos(tmp_path / "train")) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "train", "val"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "test", "train", "val"]
 
 
 def test_runs_that_start_together_share_the_shards(tmp_path):
