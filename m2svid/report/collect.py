@@ -6,11 +6,11 @@ import json
 import logging
 import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from m2svid.errors import UserError
@@ -18,6 +18,7 @@ from m2svid.evaluation.results import FORMAT, Results
 
 log = logging.getLogger(__name__)
 
+_SEED = re.compile(r"seed\d+")  # folders in which `table` puts the results of each seed
 _CLIP = re.compile(r"/\d{6}$")  # what `measure --clip-frames` adds to the name of a film
 
 
@@ -37,14 +38,24 @@ class Method:
 
     def mean(self, metric: str) -> float:
         """Mean over videos; of a metric of all videos together (fvd), the mean over runs."""
-        if metric in self.values:
-            return fmean(self.values[metric].values())
-        each = [run.means[metric] for run in self.runs if metric in run.means]
+        each = self.run_means(metric)
         return fmean(each) if each else math.nan
+
+    def run_means(self, metric: str, videos: Collection[str] | None = None) -> list[float]:
+        """Each run's mean over the same videos: those given, or all with a value in every run."""
+        if metric not in self.values:
+            return [run.means[metric] for run in self.runs if metric in run.means]
+        kept = self.values[metric].keys() if videos is None else set(videos)
+        return [fmean(video.values[metric] for video in run.videos if video.key in kept) for run in self.runs]
 
     def films(self, video: str) -> dict[str, Any]:
         """Facts of the first run's films of a video, by role."""
         return next((found.films for found in self.runs[0].videos if found.key == video), {})
+
+
+def spread(means: Sequence[float]) -> float:
+    """Standard deviation of the means of runs; NaN for fewer than two, or where one isn't finite."""
+    return stdev(means) if len(means) > 1 and all(map(math.isfinite, means)) else math.nan
 
 
 @dataclass
@@ -71,7 +82,8 @@ def collect(given: Sequence[str]) -> list[Dataset]:
     Args:
         given: JSON files that `measure` or `test` wrote, or folders of runs with some in them; `NAME=PATH`
             calls the trained model of a run, or the only method of a file, NAME. Results of one name on one
-            dataset are runs of one method (several seeds) and are averaged video by video.
+            dataset are runs of one method (several seeds) and are averaged video by video. A folder may hold
+            several of a name only in subfolders seed0, seed1, ..., as `table` makes them.
 
     Raises:
         UserError: a file is none, or methods have no videos or metrics in common.
@@ -79,12 +91,16 @@ def collect(given: Sequence[str]) -> list[Dataset]:
     grouped: dict[str, dict[str, Method]] = defaultdict(dict)
     for word in given:
         name, _, place = word.rpartition("=")
-        found = [Results.read(path) for path in _files(Path(place))]
-        for (method, dataset), count in Counter((each.method, each.dataset) for each in found).items():
-            if count > 1:
+        paths: dict[tuple[str, str], list[Path]] = defaultdict(list)
+        found = []
+        for path in _files(Path(place)):
+            found.append(Results.read(path))
+            paths[found[-1].method, found[-1].dataset].append(path)
+        for (method, dataset), files in paths.items():
+            if len(files) > 1 and not _of_seeds(files):
                 raise UserError(
-                    f"{place} holds {count} results of {method} on {dataset}, of several steps or protocols: "
-                    "name the files that are meant"
+                    f"{place} holds {len(files)} results of {method} on {dataset}, of several steps or "
+                    "protocols: name the files that are meant"
                 )
         for result in found:
             if result.method == "model" or len({each.method for each in found}) == 1:
@@ -108,6 +124,11 @@ def _files(path: Path) -> list[Path]:
         raise UserError(f"{path} holds no results: run `test` there, or `measure` films")
     tests = [file for file in found if file.name.startswith("test_")]
     return tests or found  # validations during training are none where the run was tested
+
+
+def _of_seeds(files: Sequence[Path]) -> bool:
+    folders = {file.parent for file in files}
+    return len(folders) == len(files) and all(_SEED.fullmatch(folder.name) for folder in folders)
 
 
 def _is_result(path: Path) -> bool:

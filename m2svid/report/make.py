@@ -23,6 +23,7 @@ from m2svid.report.tables import (
     interval_text,
     latex,
     markdown,
+    mean_text,
     summarize,
     value_text,
 )
@@ -42,7 +43,9 @@ def report(
 
     Args:
         results: JSON files that `measure` or `test` wrote, or folders of runs; NAME=PATH gives a name.
-            Results of one name on one dataset, such as those of several seeds, are averaged video by video.
+            Results of one name on one dataset are runs of one method, such as those of several seeds (in
+            subfolders seed0, seed1, ... of a folder that `table` made): they are averaged video by video, and
+            their standard deviation stands beside the intervals.
         output: folder; what it holds of an earlier report is replaced.
         metrics: columns; if not given, those that all methods have and that have a better and a worse.
         reference: the method that others are compared with; if not given, the first.
@@ -164,7 +167,7 @@ def _cell(summary: Summary, name: str, metric: str) -> dict[str, Any]:
     means = {method: values[metric]["mean"] for method, values in summary["methods"].items()}
     best = max(score(metric, mean) for mean in means.values())
     return {
-        "text": value_text(metric, means[name]),
+        "text": mean_text(metric, summary["methods"][name][metric]),
         "interval": interval_text(metric, summary["methods"][name][metric]["interval"]),
         "best": compared(metric) and score(metric, means[name]) == best,
     }

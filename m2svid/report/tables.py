@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from m2svid.report.collect import Dataset
+from m2svid.report.collect import Dataset, Method, spread
 from m2svid.report.columns import compared, digits, heading, score
 from m2svid.report.paper import METRICS, ROWS, Triple
 from m2svid.report.statistics import bootstrap, compare, holm
@@ -20,11 +20,13 @@ Summary = dict[str, Any]
 def summarize(dataset: Dataset, reference: str, source: Callable[[str], str]) -> Summary:
     """Everything the tables say of a dataset, as JSON has it.
 
-    p values are adjusted by Holm over the methods that are compared with the reference in one metric.
+    p values are adjusted by Holm over the methods that are compared with the reference in one metric. The
+    spread is the standard deviation over runs; that of a difference takes runs in pairs, in their order.
     """
     methods = {
         name: {
-            metric: {"mean": method.mean(metric), "videos": len(method.values.get(metric, dataset.videos))}
+            metric: {"mean": method.mean(metric), "spread": spread(method.run_means(metric))}
+            | {"videos": len(method.values.get(metric, dataset.videos))}
             | {"interval": _interval(method.values.get(metric), source)}
             for metric in dataset.metrics
         }
@@ -47,6 +49,8 @@ def summarize(dataset: Dataset, reference: str, source: Callable[[str], str]) ->
             raw = compare(*values, sources, higher_is_better=True)
             if best is not None and raw is not None:
                 found[name] = asdict(best) | {"difference": raw.difference, "interval": raw.interval}
+                pair = dataset.methods[name], dataset.methods[reference]
+                found[name]["spread"] = _spread_of_difference(*pair, metric, shared)
         for entry, p in zip(found.values(), holm([entry["p"] for entry in found.values()]), strict=True):
             entry["p_holm"] = p
         comparisons[metric] = found
@@ -60,6 +64,13 @@ def summarize(dataset: Dataset, reference: str, source: Callable[[str], str]) ->
     }
 
 
+def _spread_of_difference(ours: Method, theirs: Method, metric: str, videos: Sequence[str]) -> float:
+    if len(ours.runs) != len(theirs.runs):
+        return math.nan
+    pairs = zip(ours.run_means(metric, videos), theirs.run_means(metric, videos), strict=True)
+    return spread([a - b for a, b in pairs])
+
+
 def _interval(values: Mapping[str, float] | None, source: Callable[[str], str]) -> tuple[float, float]:
     if values is None or not all(math.isfinite(value) for value in values.values()):
         return math.nan, math.nan
@@ -69,6 +80,15 @@ def _interval(values: Mapping[str, float] | None, source: Callable[[str], str]) 
 def value_text(metric: str, value: float) -> str:
     """A number with the metric's digits."""
     return f"{value:.{digits(metric)}f}" if math.isfinite(value) else {"inf": "∞"}.get(str(value), "NaN")
+
+
+def mean_text(metric: str, entry: Mapping[str, Any]) -> str:
+    """A mean with its standard deviation over runs, where there are several."""
+    return value_text(metric, entry["mean"]) + _spread_text(metric, entry)
+
+
+def _spread_text(metric: str, entry: Mapping[str, Any]) -> str:
+    return f" ± {entry['spread']:.{digits(metric) + 1}f}" if math.isfinite(entry["spread"]) else ""
 
 
 def interval_text(metric: str, interval: tuple[float, float]) -> str:
@@ -86,9 +106,7 @@ def markdown(summaries: Mapping[str, Summary], metrics: Mapping[str, list[str]])
         parts += [f"## {dataset}", "", counts_text(summary), ""]
         parts += _table(["method", *map(heading, shown)])
         for name, values in summary["methods"].items():
-            cells = [
-                f"{value_text(m, values[m]['mean'])} {interval_text(m, values[m]['interval'])}" for m in shown
-            ]
+            cells = [f"{mean_text(m, values[m])} {interval_text(m, values[m]['interval'])}" for m in shown]
             parts.append(_line([name, *cells]))
         rows = [
             (name, metric, entry)
@@ -109,7 +127,7 @@ def comparison_cells(metric: str, entry: Mapping[str, Any]) -> list[str]:
     """Difference, interval, shares and p of a comparison as text."""
     p = entry["p_holm"]
     return [
-        f"{entry['difference']:+.{digits(metric) + 1}f}",
+        f"{entry['difference']:+.{digits(metric) + 1}f}" + _spread_text(metric, entry),
         interval_text(metric, entry["interval"]),
         f"{entry['won']:.0%}",
         f"{entry['tied']:.0%}",
@@ -124,8 +142,12 @@ def counts_text(summary: Summary) -> str:
     )
     if summary["sources"] < 2:
         text += " (one source: none)"
-    repeated = [f"{name} {count}" for name, count in summary["runs"].items() if count > 1]
-    return text + (f"; runs averaged: {', '.join(repeated)}" if repeated else "")
+    runs = summary["runs"]
+    if max(runs.values()) == 1:
+        return text
+    each = [f"{count} of {name}" for name, count in runs.items()]
+    which = ", ".join(each) if len(set(runs.values())) > 1 else f"{max(runs.values())} of each method"
+    return f"{text}; means over runs ({which}) ± their standard deviation"
 
 
 def _table(names: list[str]) -> list[str]:
@@ -187,7 +209,8 @@ def _latex_cell(summary: Summary, name: str, metric: str) -> str:
     means = {method: values[metric]["mean"] for method, values in summary["methods"].items()}
     text = value_text(metric, means[name]).replace("∞", r"$\infty$")
     best = max(score(metric, mean) for mean in means.values())
-    return rf"\textbf{{{text}}}" if score(metric, means[name]) == best else text
+    text = rf"\textbf{{{text}}}" if score(metric, means[name]) == best else text
+    return text + _spread_text(metric, summary["methods"][name][metric]).replace("±", r"$\pm$")
 
 
 def _paper_cell(full: Mapping[str, Triple], dataset: str, metric: str) -> str:

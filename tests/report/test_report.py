@@ -16,7 +16,7 @@ from m2svid.evaluation.results import Results, VideoResult
 from m2svid.report.collect import collect, source_of
 from m2svid.report.columns import compared, heading, score
 from m2svid.report.make import report
-from m2svid.report.tables import latex, summarize
+from m2svid.report.tables import latex, markdown, summarize
 from tests.evaluation.made_films import save_film, stereo
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
@@ -68,6 +68,42 @@ def test_runs_of_one_name_are_averaged_video_by_video(tmp_path):
     method = dataset.methods["mine"]
     assert len(method.runs) == 2
     assert method.values["psnr"] == {"v0": 21, "v1": 30}
+
+
+def test_a_table_of_several_seeds_by_hand(tmp_path):
+    """Two videos of each of two sources, three seeds."""
+    folder = tmp_path / "quickstart+table4"
+    psnr = {"a": ([20.0, 22, 30, 32], [21.0, 23, 31, 33], [19.0, 21, 29, 31])}
+    psnr["b"] = ([21.0, 23, 32, 34], [23.0, 25, 34, 36], [19.0, 21, 30, 32])
+    for name, seeds in psnr.items():
+        for seed, values in enumerate(seeds):
+            results(folder / f"seed{seed}" / f"made_{name}.json", name, values, "made")
+    (dataset,) = collect([str(folder)])
+    assert dataset.methods["b"].values["psnr"] == {"v0": 21, "v1": 23, "v2": 32, "v3": 34}
+    summary = summarize(dataset, "a", lambda video: "s" if video in ("v0", "v1") else "t")
+    a, b = (summary["methods"][name]["psnr"] for name in "ab")
+    # means of the seeds: 26, 27, 25 and 27.5, 29.5, 25.5
+    assert (a["mean"], a["spread"]) == (26, 1)
+    assert (b["mean"], b["spread"]) == (27.5, 2)
+    assert a["interval"] == (21, 31)  # two sources: either, both or the other, 1/4 of the draws each end
+    # differences of the seeds: 1.5, 2.5, 0.5; of the sources, over the mean of the seeds: 1 and 2
+    found = summary["comparisons"]["psnr"]["b"]
+    assert (found["difference"], found["spread"], found["interval"]) == (1.5, 1, (1, 2))
+    text = markdown({"made": summary}, {"made": ["psnr"]})
+    assert "4 videos of 2 sources" in text
+    assert "means over runs (3 of each method) ± their standard deviation" in text
+    assert "| a | 26.0 ± 1.00 [21.0, 31.0] |" in text
+    assert "| b | PSNR ↑ | +1.50 ± 1.00 | [1.0, 2.0] |" in text
+    assert r"\textbf{27.5} $\pm$ 2.00" in latex({"made": summary}, {})
+
+
+def test_a_seed_that_is_missing_shows(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("b", 1)):
+        results(tmp_path / f"seed{seed}" / f"{name}.json", name, [20.0 + seed])
+    (dataset,) = collect([str(tmp_path)])
+    summary = summarize(dataset, "a", str)
+    assert "means over runs (1 of a, 2 of b)" in markdown({"made": summary}, {"made": ["psnr"]})
+    assert math.isnan(summary["comparisons"]["psnr"]["b"]["spread"])  # nothing to pair
 
 
 def test_folders_of_runs_and_names(tmp_path):
