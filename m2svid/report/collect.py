@@ -15,10 +15,12 @@ from typing import Any
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import FORMAT, Results
+from m2svid.report.paper import ROWS
 
 log = logging.getLogger(__name__)
 
 _SEED = re.compile(r"seed\d+")  # folders in which `table` puts the results of each seed
+_ORDER = {name: place for place, name in enumerate(ROWS)}
 _CLIP = re.compile(r"/\d{6}$")  # what `measure --clip-frames` adds to the name of a film
 
 
@@ -60,7 +62,7 @@ def spread(means: Sequence[float]) -> float:
 
 @dataclass
 class Dataset:
-    """All methods on one dataset, in the order given.
+    """All methods on one dataset, in the order given; those of a folder in the order of the paper's rows.
 
     Attributes:
         name: of the dataset.
@@ -102,6 +104,7 @@ def collect(given: Sequence[str]) -> list[Dataset]:
                     f"{place} holds {len(files)} results of {method} on {dataset}, of several steps or "
                     "protocols: name the files that are meant"
                 )
+        found.sort(key=lambda result: _ORDER.get(result.method, len(ROWS)))
         for result in found:
             if result.method == "model" or len({each.method for each in found}) == 1:
                 result.method = name or (

@@ -215,7 +215,8 @@ def _latex_cell(summary: Summary, name: str, metric: str) -> str:
 
 def _paper_cell(full: Mapping[str, Triple], dataset: str, metric: str) -> str:
     known = next((triple for name, triple in full.items() if name in dataset.lower()), None)
-    return "-" if known is None else value_text(metric, known[METRICS.index(metric)])
+    value = math.nan if known is None else known[METRICS.index(metric)]
+    return "-" if math.isnan(value) else value_text(metric, value)
 
 
 def _escape(text: str) -> str:

@@ -195,6 +195,32 @@ def test_latex_has_the_papers_numbers_beside_ours(tmp_path):
     assert lines[9].endswith(r"C: latent, 1 step & paper & 25.6 & 0.901 & 0.238 & 22.9 \\")
 
 
+def test_latex_of_table_10_has_lpips_alone(tmp_path):
+    """The paper's Table 10, by training and steps: LPIPS of Stereo4D and of Ego4D."""
+    printed = {
+        ("diffusion", 1): ("0.242", "0.320"), ("diffusion", 5): ("0.217", "0.278"),
+        ("diffusion", 25): ("0.215", "0.267"), ("e2e", 1): ("0.179", "0.244"),
+        ("e2e", 5): ("0.200", "0.260"), ("e2e", 25): ("0.243", "0.298"),
+    }  # fmt: skip
+    for training, steps in printed:
+        name = f"table10_{training}_{steps}"
+        for dataset in ("stereo4d", "ego4d"):
+            results(tmp_path / "seed0" / f"{dataset}_{name}.json", name, [20.0], dataset, lpips=[0.5])
+    summaries = {d.name: summarize(d, "table10_e2e_1", str) for d in collect([str(tmp_path)])}
+    lines = latex(summaries, {}).splitlines()
+    rows = [line.partition(" & ")[0] for line in lines if line.startswith("table10")]
+    assert rows == [
+        rf"table10\_{training}\_{steps}" for training, steps in printed
+    ]  # 1, 5, 25: the paper's order
+    for (training, steps), (stereo4d, ego4d) in printed.items():
+        ours = next(i for i, line in enumerate(lines) if line.startswith(rf"table10\_{training}\_{steps} &"))
+        cells = lines[ours + 1].rstrip("\\ ").split(" & ")
+        assert list(summaries) == ["ego4d", "stereo4d"]
+        assert cells[2:] == ["-", ego4d, "-", stereo4d]  # PSNR and LPIPS of each
+        word = {"diffusion": "sampled t", "e2e": "fixed t = T"}[training]
+        assert cells[0] == rf"\quad Table 10, {word}, {steps} step{'s' * (steps > 1)}"
+
+
 def test_latex_of_the_regions(tmp_path):
     file = results(tmp_path / "a.json", "table1_svg", [20.0], psnr_inside=[35.04], psnr_outside=[25.0])
     (dataset,) = collect([file])
