@@ -1,9 +1,11 @@
-"""Files and folders that appear whole or not at all, the only place that writes them so; and checksums."""
+"""Files and folders that appear whole or not at all, the only place that writes them so; their order and
+checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -71,3 +73,9 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def natural(path: Path) -> tuple[list[str | int], str]:
+    """Give the key by which f2.png comes before f10.png: digits of a name count as numbers."""
+    parts = re.split(r"(\d+)", path.name)  # text and digits in turn
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from m2svid.errors import UserError
-from m2svid.files import whole
+from m2svid.files import natural, whole
 
 
 def test_a_file_replaces_the_old_one_only_when_it_is_whole(tmp_path):
@@ -66,7 +67,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 
 def test_what_a_killed_process_leaves_is_written_anew(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from m2svid.files import whole\n"
+        "import sys, time; from pathlib import Path; from m2svid.files import natural, whole\n"
         "with whole(Path(sys.argv[1])) as temporary:\n"
         "    temporary.mkdir(); (temporary / 'old').write_text('x'); time.sleep(60)"
     )
@@ -80,3 +81,9 @@ def test_what_a_killed_process_leaves_is_written_anew(tmp_path):
     with whole(tmp_path / "folder") as temporary:
         temporary.mkdir()
     assert not list((tmp_path / "folder").iterdir())
+
+
+def test_numbers_in_names_count_as_numbers():
+    names = ["f1.png", "f2.png", "f10.png", "f10b2.png", "f10b10.png", "f010c.png", "g.png", "10.png"]
+    expected = ["10.png", "f1.png", "f2.png", "f10.png", "f10b2.png", "f10b10.png", "f010c.png", "g.png"]
+    assert [path.name for path in sorted(map(Path, names), key=natural)] == expected

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from m2svid.depth.base import DepthEstimator, DepthRequest, Kind, Span
 from m2svid.errors import UserError
+from m2svid.files import natural
 from m2svid.video.planes import to_planes
 from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, Video
 from m2svid.video.sliding import Sliding
@@ -230,10 +231,10 @@ class VideoReader(Reader):
 
 
 class PictureReader(Reader):
-    """A folder of single-channel pictures, in the order of their names; or one picture."""
+    """A folder of single-channel pictures, in the order of their names, f2 before f10; or one picture."""
 
     def __init__(self, path: Path) -> None:
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        inside = sorted(path.iterdir(), key=natural) if path.is_dir() else [path]
         self._files = [file for file in inside if file.suffix.lower() in _PICTURES]
         if not self._files:
             raise UserError(f"--depth {path} holds no {', '.join(sorted(_PICTURES))}")

@@ -18,6 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
 from m2svid.errors import UserError
+from m2svid.files import natural
 from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, to_planes
 
 log = logging.getLogger(__name__)
@@ -286,8 +287,8 @@ def parse_rate(fps: str) -> Fraction:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their names."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    """The pictures of a folder in the order of their names, f2 before f10."""
+    return sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=natural)
 
 
 def _pictures(path: Path) -> list[Path]:

@@ -171,3 +171,10 @@ def test_coloured_depth_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8))
     with pytest.raises(UserError, match="coloured"):
         DepthFile(tmp_path)
+
+
+def test_pictures_follow_their_numbers(tmp_path):
+    for number in (1, 2, 10):
+        cv2.imwrite(str(tmp_path / f"f{number}.png"), np.full((8, 8), 20 * number, np.uint8))
+    maps = DepthFile(tmp_path, "inverse")(FRAMES, 0)
+    np.testing.assert_allclose(maps[:, 0, 0] * 255, [20, 40, 200], rtol=1e-6)
