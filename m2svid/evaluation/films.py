@@ -26,19 +26,31 @@ from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, list_pictur
 
 ViewLayout = Literal["single", "sbs", "sbs-half", "tb", "tb-half"]
 Eye = Literal["left", "right"]
-_ROLES = ("left", "right", "truth", "warped", "disparity", "depth", "hole")  # what names of films may end in
+_ROLES = (
+    "left",
+    "right",
+    "sbs",
+    "truth",
+    "warped",
+    "disparity",
+    "depth",
+    "hole",
+)  # what names of films may end in
 _SHOWN = 3  # names in a sentence
 
 
-def find_films(path: Path, also: Collection[str] = ()) -> dict[str, Path]:
+def find_films(path: Path, also: Collection[str] = (), eye: Eye = "right") -> dict[str, Path]:
     """The films of a file or folder by name.
 
     A folder holds films, in subfolders too; or pictures, then it is one film; or folders of pictures. What
-    tells the layout or the eye at the end of a name (`_LRF_Full_SBS`, `_right`, `.right`) is no part of it.
+    tells the layout or the eye at the end of a name (`_LRF_Full_SBS`, `.sbs`, `_right`, `.right`) is no part
+    of it. Where several files are one film, as `predict` and `convert --layout pair` write them, the one that
+    is named after the eye is taken, else the one that isn't named after the other eye.
 
     Args:
         path: the file or folder.
         also: suffixes of other files that are taken for films, such as `.npz`.
+        eye: whose view is wanted.
 
     Raises:
         UserError: nothing is there, or two films have one name.
@@ -49,18 +61,25 @@ def find_films(path: Path, also: Collection[str] = ()) -> dict[str, Path]:
         return {film_name(path.name): path}
     if list_pictures(path):
         return {film_name(path.name): path}
-    films: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
     for found in sorted(path.rglob("*")):
         suffix = found.suffix.lower()
-        if not (list_pictures(found) if found.is_dir() else suffix in VIDEO_SUFFIXES or suffix in also):
-            continue
-        name = (found.relative_to(path).parent / film_name(found.name)).as_posix()
-        if name in films:
-            raise UserError(f"{films[name]} and {found} both are the film {name!r}: leave one of them out")
-        films[name] = found
-    if not films:
+        if list_pictures(found) if found.is_dir() else suffix in VIDEO_SUFFIXES or suffix in also:
+            name = (found.relative_to(path).parent / film_name(found.name)).as_posix()
+            files.setdefault(name, []).append(found)
+    if not files:
         raise UserError(f"{path} holds no film ({', '.join(sorted(VIDEO_SUFFIXES))}) and no pictures")
-    return films
+    return {name: _only_one(name, found, eye) for name, found in files.items()}
+
+
+def _only_one(name: str, files: list[Path], eye: Eye) -> Path:
+    ends = {file: file.stem.replace("_", ".").rpartition(".")[2] for file in files}
+    of_eye = [file for file in files if ends[file] == eye]
+    of_both = [file for file in files if ends[file] not in ("left", "right")]
+    first, *others = of_eye or of_both or files
+    if others:
+        raise UserError(f"{first} and {others[0]} both are the film {name!r}: leave one of them out")
+    return first
 
 
 def film_name(file: str) -> str:
@@ -211,6 +230,4 @@ def open_view(path: Path, layout: ViewLayout | Literal["auto"], eye: Eye, size: 
     allowed = (
         ", alone, side by side or one above the other" if layout == "auto" else f" in the layout {layout}"
     )
-    raise UserError(
-        f"{path} is {width}×{height}: it must have views of {size[1]}×{size[0]} like the truth{allowed}"
-    )
+    raise UserError(f"{path} is {width}×{height}: it must have views of {size[1]}×{size[0]}{allowed}")

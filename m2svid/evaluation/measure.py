@@ -98,7 +98,7 @@ def measure(
     elsewhere = None if disparity in ("matched", "none") else Path(disparity)
     given = {"prediction": predictions, "left": left, "hole": hole, "disparity": None if hole else elsewhere}
     found = {
-        role: find_films(path, _DEPTH if role == "disparity" else ())
+        role: find_films(path, _DEPTH if role == "disparity" else (), "left" if role == "left" else "right")
         for role, path in given.items()
         if path is not None
     }

@@ -50,9 +50,9 @@ def films(tmp_path_factory):
     return folder
 
 
-def run(films, predictions, output, **options):
+def run(films, predictions, output, truth="truth", **options):
     given = {"disparity": "none", "metrics": METRICS, "left": films / "left"} | options
-    return measure(films / predictions, films / "truth", output=output, **given)
+    return measure(films / predictions, films / truth, output=output, **given)
 
 
 @pytest.mark.parametrize("layout", ["single", "sbs", "tb"])
@@ -147,6 +147,19 @@ def test_lossy_films_pictures_and_pairs_as_truth(films, tmp_path):
     assert 15 < measure(squeezed, truth, layout="sbs-half", **options)["psnr"] < 40
 
 
+def test_each_eye_is_found_where_predict_wrote_both(films, tmp_path):
+    views = stereo(seed=0)
+    save_film(tmp_path / "made" / "alley.right.mkv", blurred(views["right"]))
+    both = np.concatenate([views["left"], views["right"]], 2)  # of another right view, to tell which is taken
+    save_film(tmp_path / "made" / "alley.sbs.mkv", both)
+    truth = save_film(tmp_path / "truth" / "alley.mkv", views["right"]).parent
+    options = {"metrics": ["psnr", "siou"], "disparity": "none"}
+    found = measure(tmp_path / "made", truth, tmp_path / "made", tmp_path / "m.json", **options)
+    alone = {"truth": "truth/alley.mkv", "left": films / "left" / "alley.mkv"}
+    expected = run(films, "single/alley.right.mkv", tmp_path / "n.json", **alone, **options)
+    assert found == expected
+
+
 def test_films_cut_into_clips(films, tmp_path):
     run(films, "single", tmp_path / "m.json", metrics=["psnr"], clip_frames=3)
     results = Results.read(tmp_path / "m.json")
@@ -178,7 +191,7 @@ def test_seam_at_the_borders_of_windows(tmp_path):
         ({"predictions": "one"}, r"1 of 2 films have no prediction: beach$"),
         ({"predictions": "more"}, r"1 films are prediction only and have no truth: castle"),
         ({"predictions": "short"}, r"beach: prediction has 2 frames, the truth 3; cut"),
-        ({"predictions": "small"}, r"alley\.mkv is 64×48: it must have views of 96×48 like the truth, alone"),
+        ({"predictions": "small"}, r"alley\.mkv is 64×48: it must have views of 96×48, alone"),
         ({"layout": "sbs"}, r"alley\.right\.mkv is 48×48: .* in the layout sbs"),
         ({"disparity": "holes"}, r"coloured|inverse depth, not pixels"),
         ({"disparity": "disparity", "max_disparity": 0.05}, r"in pixels: leave --max-disparity out"),
