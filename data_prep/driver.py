@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser
 
 from data_prep.command import run_command
 from data_prep.dataset import Dataset, Facts, Rejected, Source, fingerprint
@@ -29,8 +28,8 @@ from data_prep.plan import belongs, estimate, held_out, known_surveys, selected,
 from data_prep.report import rejections, totals
 from data_prep.shard_task import NO_TAR, ShardTask, Worker, rejection, shard_report
 from data_prep.store import Store
-from m2svid.cli import spelled_out
 from m2svid.errors import UserError
+from m2svid.parser import Parser
 
 log = logging.getLogger(__name__)
 
@@ -248,11 +247,11 @@ def main(kind: type[Dataset], args: Sequence[str] | None = None) -> int:
 
 def _parse(kind: type[Dataset], words: Sequence[str]) -> dict[str, Any]:
     description = sys.modules[kind.__module__].__doc__
-    parser = ArgumentParser(prog=f"python -m {kind.__module__}", description=description)
+    parser = Parser(prog=f"python -m {kind.__module__}", description=description)
     described = {item.arg_name: item.description for item in docstring_parser.parse(kind.__doc__).params}
     name = kind.positional
     (item,) = get_args(get_type_hints(kind)[name])  # list[Path] or list[str]
     parser.add_argument(name, nargs="+", type=item, help=described[name])
     parser.add_class_arguments(kind, skip={name})
     parser.add_class_arguments(Options)
-    return vars(parser.parse_args(spelled_out(words)))
+    return vars(parser.parse_args(words))

@@ -14,8 +14,8 @@ from jsonargparse import auto_cli
 from data_prep.command import run_command
 from data_prep.dataset import Facts
 from data_prep.store import Store
-from m2svid.cli import spelled_out
 from m2svid.errors import UserError
+from m2svid.parser import Parser
 
 _BAR = 40  # characters of the histogram's longest bar
 
@@ -120,8 +120,9 @@ def _retry(store: Store, reports: Iterable[Facts], reason: str) -> int:
 
 def main(args: Sequence[str] | None = None) -> int:
     """The command line."""
-    words = spelled_out(sys.argv[1:] if args is None else args)
-    return run_command("report", lambda: auto_cli(report, args=words, prog="python -m data_prep.report"))
+    return run_command(
+        "report", lambda: auto_cli(report, args=args, parser_class=Parser, prog="python -m data_prep.report")
+    )
 
 
 if __name__ == "__main__":

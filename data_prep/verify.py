@@ -12,10 +12,10 @@ from data_prep.command import run_command
 from data_prep.dataset import Facts
 from data_prep.shard_task import checksum
 from data_prep.store import Store
-from m2svid.cli import spelled_out
 from m2svid.data.clips import BrokenClipError, ClipReader, RawClip, Region
 from m2svid.data.sources import read_shard
 from m2svid.errors import UserError
+from m2svid.parser import Parser
 
 
 def verify(folder: str, decode: bool = True) -> int:
@@ -112,8 +112,9 @@ def _decode(reader: ClipReader) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """The command line."""
-    words = spelled_out(sys.argv[1:] if args is None else args)
-    return run_command("verify", lambda: auto_cli(verify, args=words, prog="python -m data_prep.verify"))
+    return run_command(
+        "verify", lambda: auto_cli(verify, args=args, parser_class=Parser, prog="python -m data_prep.verify")
+    )
 
 
 if __name__ == "__main__":

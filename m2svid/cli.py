@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -23,19 +23,10 @@ class Verb:
 
     help: str
     function: str  # module:function, imported when the verb is used
-    many: bool = False  # the words before the first option are one list
+    sections: str | None = None  # module:function that says under which heading --help has each option
 
-    def load(self) -> Callable[..., Any]:
-        module, function = self.function.split(":")
-        return getattr(importlib.import_module(module), function)
 
-    def arguments(self, words: Sequence[str]) -> list[str]:
-        """The words after the verb as jsonargparse takes them."""
-        if self.many and words and not words[0].startswith("-"):
-            count = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-            words = [json.dumps(words[:count]), *words[count:]]
-        return spelled_out(words)
-
+FilmVerb = partial(Verb, sections="m2svid.convert.options:sections")
 
 TRAINER_VERBS = {
     "fit": "train a model",
@@ -53,11 +44,11 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     },
     "table": Verb("train, measure and show the rows of a table of the paper", "m2svid.training.tables:table"),
     "measure": Verb("measure films that anybody made against the truth", "m2svid.evaluation.measure:measure"),
-    "report": Verb("compare methods by results", "m2svid.report.make:report", many=True),
-    "convert": Verb("turn films into stereo films", "m2svid.convert.verbs:convert"),
-    "depth": Verb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
-    "warp": Verb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
-    "refine": Verb("third stage: fill and repair the warped view", "m2svid.convert.verbs:refine"),
+    "report": Verb("compare methods by results", "m2svid.report.make:report"),
+    "convert": FilmVerb("turn films into stereo films", "m2svid.convert.verbs:convert"),
+    "depth": FilmVerb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
+    "warp": FilmVerb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
+    "refine": FilmVerb("third stage: fill and repair the warped view", "m2svid.convert.verbs:refine"),
     "weights": {
         "import": Verb("published weights to a folder", "m2svid.weights.verbs:import_"),
         "export": Verb("a folder to the published layout", "m2svid.weights.verbs:export"),
@@ -74,24 +65,6 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "seam": Verb("change at window borders over change inside", "m2svid.bench.seam:run"),
     },
 }
-
-SHORT = {"-o": "--output", "--from": "--source"}  # `from` is no name for a parameter
-
-
-def spelled_out(words: Sequence[str]) -> list[str]:
-    """Options as the functions name them: `-o` is --output, hyphens may stand for underscores, and an option
-    without a value is a switch that is set."""
-    full: list[str] = []
-    for word, following in pairwise([*words, "--"]):
-        name, equals, value = SHORT.get(word, word).partition("=")
-        if not name.startswith("--"):
-            full.append(word)
-            continue
-        full.append("--" + name[2:].replace("-", "_") + equals + value)
-        alone = following.startswith("--") or following in SHORT
-        if not equals and alone and name not in ("--help", "--print_config"):
-            full.append("true")
-    return full
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -166,4 +139,13 @@ def call(verb: Verb, words: list[str], prog: str) -> Any:
     """Call a verb's function with options read off its signature; required ones are positional."""
     from jsonargparse import auto_cli
 
-    return auto_cli(verb.load(), args=verb.arguments(words), prog=prog)
+    from m2svid.parser import Parser  # takes long to import
+
+    sections = load(verb.sections)() if verb.sections else None
+    return auto_cli(load(verb.function), args=words, prog=prog, parser_class=Parser, sections=sections)
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The function of a name as module:function."""
+    module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)

@@ -198,7 +198,7 @@ def test_every_command_of_the_readme_is_understood(words, monkeypatch, tmp_path,
         command = importlib.import_module(module)
         kinds = [kind for kind in Dataset.__subclasses__() if kind.__module__ == module]
         main = partial(driver.main, *kinds) if kinds else command.main
-        capture_parser(main, args).parse_args(cli.spelled_out(args))
+        capture_parser(main, args).parse_args(args)
     elif args[0] in cli.TRAINER_VERBS:
         with pytest.raises(SystemExit) as stopped:
             TrainerCLI([*args, "--print_config"])
@@ -207,7 +207,7 @@ def test_every_command_of_the_readme_is_understood(words, monkeypatch, tmp_path,
         path = tuple(args[: 2 if args[0] in GROUPS else 1])
         args = args[len(path) :]
         verb = FUNCTIONS[path]
-        capture_parser(cli.call, verb, args, "").parse_args(verb.arguments(args))
+        capture_parser(cli.call, verb, args, "").parse_args(args)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,10 +1,13 @@
-"""The options of the verbs on films. Every verb takes a class of them; what verbs share is said once."""
+"""The options of the verbs on films. Every verb takes a class of them; what verbs share is said once.
+
+A class declares the options of one heading of --help.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from m2svid.convert.report import Mode
 from m2svid.depth.base import Kind, Span
@@ -19,31 +22,20 @@ DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Options of every verb on films.
+class FilmOptions:
+    """Options of how the film is read.
+
+    Attributes:
+        section: heading in --help of the options that a class declares.
 
     Args:
-        vram: limit of the memory that models may take on each GPU, for instance 8G; auto = all of it. Where
-            it doesn't suffice, the run says so, lowers tile, decode chunk and decode tile, or DepthCrafter's
-            window, and continues; those that are given stay as they are.
-        devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
-        dtype: numbers that M2SVid and DepthCrafter calculate with; auto = float16 on a GPU, float32
-            elsewhere.
-        seed: of all noise; the same seed gives the same film.
-        cuts: find shots, which depth and windows never cross; False takes the film as one shot.
         fps: frames per second of a folder of pictures, for instance 24 or 24000/1001.
-        restart: make an output again that exists, or was begun with other settings.
-        progress: "bar", "quiet", or "json": one object a line on standard error.
+        cuts: find shots, which depth and windows never cross; False takes the film as one shot.
     """
 
-    vram: str = "auto"
-    devices: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: int = 0
-    cuts: bool = True
+    section: ClassVar[str] = "film"
     fps: str | None = None
-    restart: bool = False
-    progress: Mode = "bar"
+    cuts: bool = True
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -56,6 +48,31 @@ class RunOptions:
     def rate(self) -> Fraction | None:
         """`fps` as a number."""
         return None if self.fps is None else parse_rate(self.fps)
+
+
+@dataclass(frozen=True)
+class RunOptions(FilmOptions):
+    """Options of every verb on films.
+
+    Args:
+        devices: where the models run, for instance cuda, cpu, or cuda:0,cuda:1, which share out the shots.
+        vram: limit of the memory that models may take on each GPU, for instance 8G; auto = all of it. Where
+            it doesn't suffice, the run says so, lowers tile, decode chunk and decode tile, or DepthCrafter's
+            window, and continues; those that are given stay as they are.
+        dtype: numbers that M2SVid and DepthCrafter calculate with; auto = float16 on a GPU, float32
+            elsewhere.
+        seed: of all noise; the same seed gives the same film.
+        restart: make an output again that exists, or was begun with other settings.
+        progress: "bar", "quiet", or "json": one object a line on standard error.
+    """
+
+    section: ClassVar[str] = "running"
+    devices: str = "auto"
+    vram: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: int = 0
+    restart: bool = False
+    progress: Mode = "bar"
 
     def settings(self) -> dict[str, Any]:
         """The options that the result depends on: not those on where the run computes and what it shows."""
@@ -77,6 +94,7 @@ class DepthOptions(RunOptions):
             (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.
     """
 
+    section: ClassVar[str] = "depth"
     depth: str = DEFAULT_DEPTH
     depth_backbone: str | None = None
     depth_kind: Kind = "auto"
@@ -91,6 +109,7 @@ class DisparityOptions(RunOptions):
             pixels. The paper's demo has 0.05.
     """
 
+    section: ClassVar[str] = "picture"
     max_disparity: float = 0.05
 
     def __post_init__(self) -> None:
@@ -117,19 +136,20 @@ class WarpOptions(DisparityOptions, DepthOptions):
             else; "shot" normalises every shot to its own near and far.
     """
 
+    section: ClassVar[str] = "depth"
     depth_range: Span = "auto"
 
 
 @dataclass(frozen=True)
-class StereoOptions(DisparityOptions):
-    """Options of the verbs that end with a stereo film.
+class ModelOptions(RunOptions):
+    """Options of the model that fills and repairs the warped view.
 
     Args:
-        weights: folder or hub id of an M2SVid model, as `weights import` writes it.
         refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
             side, which needs no weights: the plain baseline.
-        convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
-            out of it. The right view is shifted after refinement; its freed border is black.
+        weights: folder or hub id of an M2SVid model, as `weights import` writes it.
+        blend: "full" takes the model's whole view, "holes" only what it puts into holes.
+        match_color: give the right view the colours of the left one.
         window: frames that the model refines together; those that it was made for if not given.
         overlap: frames that neighbouring windows share; the later one knows the first half as the earlier one
             made it, the rest is cross-faded. The model's own if not given.
@@ -143,22 +163,13 @@ class StereoOptions(DisparityOptions):
         num_steps: runs of the network for every window; the model's own if not given, 1 for M2SVid.
         noise_aug: level of the noise on the model's input; the model's own if not given, 0.02 for M2SVid.
         add_noise: whether that noise is really added, or the model only told of it.
-        blend: "full" takes the model's whole view, "holes" only what it puts into holes.
-        match_color: give the right view the colours of the left one.
-        layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
-            vr180: side by side as half spheres, for which the left view is resampled too.
-        fov: horizontal angle of the film's camera in degrees, for vr180; a phone has about 65.
-        anaglyph: for red-cyan glasses: "dubois" has the least ghosting; "color", "half-color", "optimized",
-            "gray", and "true" for red-blue ones.
-        codec: of the output.
-        crf: constant quality, smaller = better; the codec's own default if not given.
-        preset: the encoder's speed; its own default if not given.
-        bits: 8 or 10 bits a sample; those of the source if not given.
     """
 
-    weights: str | None = None
+    section: ClassVar[str] = "model"
     refine: Literal["model", "none"] = "model"
-    convergence: float = 0.0
+    weights: str | None = None
+    blend: Literal["full", "holes"] = "full"
+    match_color: bool = False
     window: int | None = None
     overlap: int | None = None
     tile: int | None = None
@@ -168,19 +179,9 @@ class StereoOptions(DisparityOptions):
     num_steps: int | None = None
     noise_aug: float | None = None
     add_noise: bool = True
-    blend: Literal["full", "holes"] = "full"
-    match_color: bool = False
-    layout: LayoutName = "sbs"
-    fov: float | None = None
-    anaglyph: Method = "dubois"
-    codec: CodecName = "h264"
-    crf: int | None = None
-    preset: str | None = None
-    bits: Literal[8, 10] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
         for name in ("window", "decode_chunk", "num_steps"):
             number = getattr(self, name)
             _require(number is None or number >= 1, name, "at least 1", number)
@@ -192,8 +193,6 @@ class StereoOptions(DisparityOptions):
         for name in ("overlap", "noise_aug"):
             number = getattr(self, name)
             _require(number is None or number >= 0, name, "at least 0", number)
-        if (self.layout == "vr180") != (self.fov is not None):
-            raise UserError("--layout vr180 and --fov, the film's horizontal angle in degrees, go together")
         if self.refine == "model" and self.weights is None:
             raise UserError(
                 "--weights is missing: name a folder that `python -m m2svid weights import` made from the "
@@ -210,6 +209,55 @@ class StereoOptions(DisparityOptions):
 
 
 @dataclass(frozen=True)
+class PictureOptions(DisparityOptions):
+    """Options of how the views are put together.
+
+    Args:
+        convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
+            out of it. The right view is shifted after refinement; its freed border is black.
+        layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
+            vr180: side by side as half spheres, for which the left view is resampled too.
+        fov: horizontal angle of the film's camera in degrees, for vr180; a phone has about 65.
+        anaglyph: for red-cyan glasses: "dubois" has the least ghosting; "color", "half-color", "optimized",
+            "gray", and "true" for red-blue ones.
+    """
+
+    convergence: float = 0.0
+    layout: LayoutName = "sbs"
+    fov: float | None = None
+    anaglyph: Method = "dubois"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
+        if (self.layout == "vr180") != (self.fov is not None):
+            raise UserError("--layout vr180 and --fov, the film's horizontal angle in degrees, go together")
+
+
+@dataclass(frozen=True)
+class EncodingOptions(RunOptions):
+    """Options of how the stereo film is stored.
+
+    Args:
+        codec: of the output.
+        crf: constant quality, smaller = better; the codec's own default if not given.
+        preset: the encoder's speed; its own default if not given.
+        bits: 8 or 10 bits a sample; those of the source if not given.
+    """
+
+    section: ClassVar[str] = "encoding"
+    codec: CodecName = "h264"
+    crf: int | None = None
+    preset: str | None = None
+    bits: Literal[8, 10] | None = None
+
+
+@dataclass(frozen=True)
+class StereoOptions(PictureOptions, ModelOptions, EncodingOptions):
+    """Options of the verbs that end with a stereo film."""
+
+
+@dataclass(frozen=True)
 class Options(StereoOptions, WarpOptions):
     """Options of `convert`.
 
@@ -217,7 +265,20 @@ class Options(StereoOptions, WarpOptions):
         eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
     """
 
+    section: ClassVar[str] = "picture"
     eyes: Literal["right", "both"] = "right"
+
+
+MOST_USED = ("depth", "max_disparity", "refine", "weights", "layout")  # explained first in --help
+
+
+def sections() -> dict[str, str]:
+    """Option -> the heading that it stands under in --help, in the order of the headings."""
+    declared: dict[str, list[str]] = {name: [] for name in ("film", "depth", "picture", "model", "encoding")}
+    for kind in reversed(Options.__mro__):
+        own = [name for name in vars(kind).get("__annotations__", {}) if name != "section"]
+        declared.setdefault(getattr(kind, "section", ""), []).extend(own)
+    return {name: section for section, names in declared.items() for name in names if name not in MOST_USED}
 
 
 def _require(valid: bool, name: str, allowed: str, value: object) -> None:
