@@ -58,6 +58,19 @@ def mark_hole(video: Tensor, hole: Tensor) -> Tensor:
     return torch.where(hole, video.new_tensor(_HOLE_COLOR)[:, None, None], video)
 
 
+def largest_hole(hole: Tensor, size: int) -> tuple[int, int, int]:
+    """Frame, top and left of the window of size×size pixels that holds most of a hole (T, 1, H, W)."""
+    share = F.avg_pool2d(hole.float(), size, stride=1)
+    frame, _, top, left = torch.unravel_index(share.argmax(), share.shape)
+    return int(frame), int(top), int(left)
+
+
+def heat(video: Tensor, weights: Tensor) -> Tensor:
+    """The video (T, 3, H, W), dark, under weights (T, h, w) in "inferno" colours, black to their maximum."""
+    spread_out = F.interpolate(weights[:, None].float(), video.shape[-2:], mode="nearest")
+    return 0.4 * video + 0.6 * colorize(spread_out, 0, float(weights.max()), "inferno")
+
+
 def grid(columns: Sequence[Tensor], gap: int = 2) -> Tensor:
     """Videos side by side, frames downwards, white gaps between.
 

@@ -16,6 +16,8 @@ from m2svid.sheets.draw import (
     contact_sheet,
     error_map,
     grid,
+    heat,
+    largest_hole,
     mark_hole,
     save_png,
     sheet,
@@ -27,6 +29,22 @@ from m2svid.sheets.draw import (
 
 def flat(color: tuple[float, float, float], height: int = 2, width: int = 3) -> torch.Tensor:
     return torch.tensor(color)[:, None, None].expand(3, height, width)
+
+
+def test_the_window_is_around_the_most_hole_pixels():
+    hole = torch.zeros(3, 1, 8, 10, dtype=torch.bool)
+    hole[0, 0, 0, :3] = hole[2, 0, 4:7, 6:9] = True
+    assert largest_hole(hole, 3) == (2, 4, 6)
+
+
+def test_heat_is_brightest_where_the_weight_is():
+    weights = torch.zeros(2, 2, 3)
+    weights[1, 0, 2] = 0.25
+    pictures = heat(torch.ones(2, 3, 4, 6), weights)
+    first, last = (colorize(torch.full((1, 1, 1), v), 0, 1, "inferno")[:, 0, 0] for v in (0.0, 1.0))
+    expected = (0.4 + 0.6 * first)[None, :, None, None].repeat(2, 1, 4, 6)
+    expected[1, :, :2, 4:] = (0.4 + 0.6 * last)[:, None, None]
+    torch.testing.assert_close(pictures, expected)
 
 
 def test_error_map_has_a_fixed_scale():
