@@ -18,6 +18,8 @@ _SMALL_STEP, _LARGE_STEP = 8, 64  # penalties for a step of 1 px and of more, fo
 _UNIQUENESS = 10  # percent
 _SPECKLE = 200  # smaller islands of one disparity, in pixels, count as mismatches
 _LEFT_RIGHT_TOLERANCE = 1.0  # pixels
+_MEDIAN = 5  # pixels
+_FILLING_MEDIAN = 21  # pixels
 _STEP = 16  # OpenCV wants multiples of this many disparities
 
 
@@ -94,6 +96,29 @@ def _speckles(disparity: np.ndarray, valid: np.ndarray) -> np.ndarray:
     labelled = np.where(valid, disparity * 16, nothing).astype(np.int16)
     cleaned, _ = cv2.filterSpeckles(labelled, nothing, _SPECKLE, 16)
     return cleaned == nothing
+
+
+def dense(disparity: np.ndarray, consistent: np.ndarray) -> np.ndarray:
+    """Fill unmatched pixels from the background and smooth.
+
+    What is found below 0, down to the search's low end, is infinitely far but for the error of matching: 0.
+
+    Args:
+        disparity: (H, W) float32 px.
+        consistent: (H, W) bool, where it was matched.
+
+    Returns:
+        (H, W) float32 px >= 0.
+    """
+    filled = fill_from_background(disparity, consistent).clip(min=0)
+    return cv2.medianBlur(_without_streaks(filled, consistent), _MEDIAN)
+
+
+def _without_streaks(filled: np.ndarray, consistent: np.ndarray) -> np.ndarray:
+    """Lowers what was filled to the median around it: rows that found a wrong neighbour stand out."""
+    unit = max(float(filled.max()), 1.0) / 255  # a large median takes 8 bits
+    coarse = cv2.medianBlur(np.rint(filled / unit).astype(np.uint8), _FILLING_MEDIAN) * np.float32(unit)
+    return np.where(consistent, filled, np.minimum(filled, coarse))
 
 
 def fill_from_background(disparity: np.ndarray, valid: np.ndarray) -> np.ndarray:

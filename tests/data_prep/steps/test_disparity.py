@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep.steps.disparity import DisparityRange, dense_disparity, fill_from_background, match
+from data_prep.steps.disparity import DisparityRange, dense_disparity, match
 from data_prep.steps.search_range import find_disparities
 from data_prep.steps.shift import crop_even, shift_views
 from data_prep.steps.video import gray
+from m2svid.warping.matching import fill_from_background
 from tests.data_prep.scenes import BOX, WIDTH, pair
 
 SCENES = Path(__file__).parents[3].parent / "shared" / "data"
