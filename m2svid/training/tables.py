@@ -71,6 +71,7 @@ def table(
     weights: dict[str, str] | None = None,
     overlays: list[Path] | None = None,
     regions: Literal["painted", "masked"] = "painted",
+    films: bool = False,
     configs: Path = Path("configs"),
 ) -> None:
     """Train, measure and show the rows of a table of the paper.
@@ -87,6 +88,7 @@ def table(
         overlays: further configuration files, between the base and the rows'.
         regions: values inside and outside the holes (Tables 6 to 8): the paper's, with the rest painted
             white, or those of the region's pixels alone.
+        films: keep every row's clips as lossless films, for `report` to show.
         configs: folder of the configuration files.
 
     Raises:
@@ -94,7 +96,7 @@ def table(
     """
     if number not in TABLES:
         raise UserError(f"there is no table {number} to make: choose from {', '.join(map(str, TABLES))}")
-    job = _Job(number, small, configs, overlays or [], weights or {})
+    job = _Job(number, small, configs, overlays or [], weights or {}, films)
     results = [job.results(seed) for seed in (seeds or [0])]
     text = show(TABLES[number], results, REGIONS.get(number, ()), regions)
     with whole(job.folder / "table.md") as temporary:
@@ -112,6 +114,7 @@ class _Job:
     configs: Path
     overlays: Sequence[Path]
     weights: dict[str, str]
+    films: bool
 
     def __post_init__(self) -> None:
         self.base = self.configs / ("quickstart.yaml" if self.small else "e2e.yaml")
@@ -167,7 +170,7 @@ class _Job:
         """All methods in one test."""
         folder = self.folder / f"seed{seed}"
         record = folder / "methods.yaml"
-        text = yaml.safe_dump({"model": {"methods": methods}}, sort_keys=False)
+        text = yaml.safe_dump({"model": {"methods": methods, "films": self.films}}, sort_keys=False)
         files = sorted(folder.glob("*.json"))
         newest = max((path.stat().st_mtime for path in checkpoints), default=0.0)
         if files and record.read_text() == text and all(f.stat().st_mtime > newest for f in files):

@@ -86,6 +86,16 @@ def test_what_is_done_is_not_done_again(calls, capsys):
     ]
 
 
+def test_films_are_kept_when_asked_for(calls):
+    tables.table(10, small=True, configs=CONFIGS)
+    record = Path("runs/tables/quickstart+table10/seed0/methods.yaml")
+    assert yaml.safe_load(record.read_text())["model"]["films"] is False
+    calls.clear()
+    tables.table(10, small=True, films=True, configs=CONFIGS)
+    assert [call[0] for call in calls] == ["test"]  # measured again, for the films
+    assert yaml.safe_load(record.read_text())["model"]["films"] is True
+
+
 def test_seeds_are_runs_of_their_own_and_are_averaged(calls, capsys):
     tables.table(7, small=True, seeds=[0, 2], configs=CONFIGS)
     fits = [name for verb, name, _ in calls if verb == "fit"]
