@@ -18,6 +18,7 @@ model
 weights
 recipes inference data
 depth synthetic
+comfort
 evaluation
 sheets convert
 training report

@@ -14,6 +14,7 @@ import torch
 from av.video.reformatter import ColorRange
 from torch import Tensor
 
+from m2svid.comfort.profiles import LARGEST, Placement
 from m2svid.convert.options import Options, StereoOptions
 from m2svid.convert.report import Event
 from m2svid.convert.stereo import RightView
@@ -43,6 +44,7 @@ class Maker(ABC):
         overlap: frames that neighbouring windows of a shot share.
         depth: of the film; None = it needs none.
         memory: plan of its model; None = it has none.
+        whole_shots: True where all depth of a shot must be known before its first window.
         settings: choices that change the results, apart from the user's options.
     """
 
@@ -50,6 +52,7 @@ class Maker(ABC):
     overlap: int = 0
     depth: DepthEstimator | None = None
     memory: MemoryPlan | None = None
+    whole_shots: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -162,7 +165,6 @@ class StereoMaker(Maker):
         inpainter: Inpainter,
     ) -> None:
         self._info, self._options, self._encoding, self._composer = video.info, options, encoding, composer
-        self._max_disparity = options.disparity_px(video.info.width)
         self._bits: Literal[8, 16] = 8 if encoding is None or encoding.pixel_format.bits == 8 else 16
         fps = float(video.info.rate)
         self._right = RightView(inpainter, options.blend, options.match_color, fps, self._bits)
@@ -196,7 +198,7 @@ class StereoMaker(Maker):
         rgb = [frame.rgb(self._bits) for frame in frames]
         views = self._views(window, rgb, depth, shared)
         emitted = slice(window.emit_start - window.start, window.emit_stop - window.start)
-        return self._pictures(frames[emitted], views[:, emitted]), views
+        return self._pictures(frames[emitted], views[:, emitted], self._placement(depth).offset), views
 
     @abstractmethod
     def _views(
@@ -204,9 +206,13 @@ class StereoMaker(Maker):
     ) -> Pixels:
         """Make the views, (V, T, H, W, 3); arguments as of `make`, with the frames in RGB."""
 
-    def _pictures(self, frames: list[Frame], views: Pixels) -> dict[str, Pictures]:
-        """Pictures of each file: the views, moved so that the convergence depth is on the screen."""
-        offset = round(self._options.convergence * self._max_disparity)
+    @abstractmethod
+    def _placement(self, depth: ShotDepth | None) -> Placement:
+        """Strength and screen plane of a shot, px."""
+
+    def _pictures(self, frames: list[Frame], views: Pixels, parallax: float) -> dict[str, Pictures]:
+        """Pictures of each file: the views, moved apart by a parallax, px, rounded."""
+        offset = round(parallax)
         both = len(views) == 2
         right = shift(views[-1], offset - offset // 2 if both else offset)
         left = shift(views[0], -(offset // 2)) if both else None
@@ -229,9 +235,23 @@ class FromDepth(StereoMaker):
     def __init__(self, depth: DepthEstimator, options: Options, video: Video, *rest: Any) -> None:
         super().__init__(video, options, *rest)
         self.depth, self._both = depth, options.eyes == "both"
+        self.whole_shots = options.by_shot
+        if options.max_disparity != "auto":
+            options.disparity_px(video.info.width)  # checks it
 
     def describe(self) -> list[Event]:
-        return [_disparity(self._max_disparity), *super().describe()]
+        chosen, width = self._options, self._info.width
+        largest = LARGEST * width / 100 if chosen.max_disparity == "auto" else chosen.disparity_px(width)
+        events = [_disparity(largest), *super().describe()]
+        if self.whole_shots:
+            fields = {"max_disparity": chosen.max_disparity, "convergence": chosen.convergence}
+            text = ", ".join(f"{name} {value}" for name, value in fields.items())
+            events.insert(1, Event("comfort", f"comfort: {text}, by shot for {chosen.profile}", fields))
+        return events
+
+    def _placement(self, depth: ShotDepth | None) -> Placement:
+        assert depth is not None  # given to `__init__`
+        return self._options.placement(self._info.width, depth.spread if self.whole_shots else None)
 
     def _views(
         self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
@@ -240,7 +260,7 @@ class FromDepth(StereoMaker):
         left = to_tensor(rgb)
         maps = depth.get(window.start, window.stop, rgb)
         share = 0.5 if self._both else 1.0
-        disparity = to_disparity(maps, *left.shape[-2:], self._max_disparity * share)
+        disparity = to_disparity(maps, *left.shape[-2:], self._placement(depth).max_disparity * share)
         made = [None, None] if shared is None else [shared[0, :, :, ::-1], shared[-1]]
         views = [self._right(window, left, *warp_view(left, disparity), made[1])]
         if self._both:  # the left eye's view of a film is the right eye's of its mirror image
@@ -272,6 +292,12 @@ class FromWarped(StereoMaker):
                     f"--{name} {view.path} is {size[0]}×{size[1]}, the film {wanted[0]}×{wanted[1]}"
                 )
         self._warped, self._hole = (Sliding[Frame](view.frames) for view in (warped, hole))
+        if self._options.by_shot:
+            raise UserError("--max-disparity and --convergence of `refine` must be numbers: auto needs depth")
+        self._placed = self._options.placement(self._info.width)
+
+    def _placement(self, depth: ShotDepth | None) -> Placement:
+        return self._placed
 
     def _views(
         self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None

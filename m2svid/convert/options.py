@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
+from m2svid.comfort.profiles import Placement, ProfileName, keep, open_profile
 from m2svid.convert.report import Mode
 from m2svid.depth.base import Kind, Span
 from m2svid.errors import UserError
@@ -105,23 +106,28 @@ class DisparityOptions(RunOptions):
     """The option of how deep the picture is.
 
     Args:
-        max_disparity: shift of the nearest point between the eyes: below 1 a share of the width, from 1 on
-            pixels. The paper's demo has 0.05.
+        max_disparity: how far the nearest and the farthest point are shifted against each other between the
+            eyes: below 1 a share of the width, from 1 on pixels; or "auto": in every shot as much as
+            `profile` allows, at most the 0.05 of the paper's demo. 0.03 with the convergence of 0.667 keeps
+            any film from 1 % of the width in front of the screen to 2 % behind it, as broadcasters ask for.
     """
 
     section: ClassVar[str] = "picture"
-    max_disparity: float = 0.05
+    max_disparity: float | Literal["auto"] = 0.03
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
+        if self.max_disparity != "auto":
+            _require(self.max_disparity > 0, "max_disparity", "above 0", self.max_disparity)
 
     def disparity_px(self, width: int) -> float:
         """Largest disparity in pixels of a film of this width.
 
         Raises:
-            UserError: it is more than half of the width.
+            UserError: it is more than half of the width, or "auto", which is chosen by shot.
         """
+        if self.max_disparity == "auto":
+            raise UserError("--max-disparity auto is known to `convert` and `comfort` only: give a number")
         pixels = self.max_disparity * width if self.max_disparity < 1 else self.max_disparity
         _require(pixels <= width / 2, "max_disparity", f"at most half of the width, {width / 2:g} px", pixels)
         return pixels
@@ -209,29 +215,74 @@ class ModelOptions(RunOptions):
 
 
 @dataclass(frozen=True)
-class PictureOptions(DisparityOptions):
-    """Options of how the views are put together.
+class PlacementOptions(DisparityOptions):
+    """Options of where the depth of the picture lies.
 
     Args:
         convergence: inverse depth, 0 (farthest) to 1 (nearest), that lies on the screen; nearer things come
-            out of it. The right view is shifted after refinement; its freed border is black.
+            out of it; or "auto": in every shot the one that keeps to `profile`. The right view is shifted
+            after refinement; its freed border is black.
+        profile: way of watching whose limits of parallax "auto" keeps: tv, cinema, or headset.
+        fov: horizontal angle that the picture fills, degrees: in a headset (60 if not given); for vr180, that
+            of the film's camera, of which a phone has about 65.
+    """
+
+    convergence: float | Literal["auto"] = 0.667
+    profile: ProfileName = "tv"
+    fov: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.convergence != "auto":
+            _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
+        open_profile(self.profile, self.fov)  # checks the angle
+
+    @property
+    def by_shot(self) -> bool:
+        """Whether something depends on the depth of each shot."""
+        return "auto" in (self.max_disparity, self.convergence)
+
+    def placement(self, width: int, spread: tuple[float, float] | None = None) -> Placement:
+        """Strength, px, and screen plane of a shot of a film of this width.
+
+        Args:
+            width: px.
+            spread: inverse depth of the shot's far and near end; needed if `by_shot`.
+
+        Raises:
+            UserError: the disparity is more than half of the width.
+        """
+        percent = width / 100
+        strength = None if self.max_disparity == "auto" else self.disparity_px(width)
+        plane = None if self.convergence == "auto" else self.convergence
+        if strength is not None and plane is not None:
+            return Placement(strength, plane)
+        assert spread is not None  # see above
+        given = None if strength is None else strength / percent
+        kept = keep(open_profile(self.profile, self.fov), *spread, given, plane)
+        return Placement(strength or kept.max_disparity * percent, kept.convergence)
+
+
+@dataclass(frozen=True)
+class PictureOptions(PlacementOptions):
+    """Options of how the views are put together.
+
+    Args:
         layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
             vr180: side by side as half spheres, for which the left view is resampled too.
-        fov: horizontal angle of the film's camera in degrees, for vr180; a phone has about 65.
         anaglyph: for red-cyan glasses: "dubois" has the least ghosting; "color", "half-color", "optimized",
             "gray", and "true" for red-blue ones.
     """
 
-    convergence: float = 0.0
     layout: LayoutName = "sbs"
-    fov: float | None = None
     anaglyph: Method = "dubois"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0 <= self.convergence <= 1, "convergence", "from 0 to 1", self.convergence)
-        if (self.layout == "vr180") != (self.fov is not None):
-            raise UserError("--layout vr180 and --fov, the film's horizontal angle in degrees, go together")
+        if self.layout == "vr180" and self.fov is None:
+            raise UserError("--layout vr180 needs --fov, the film's horizontal angle in degrees")
+        if self.fov is not None and self.layout != "vr180" and self.profile != "headset":
+            raise UserError("--fov is for --layout vr180 and for --profile headset")
 
 
 @dataclass(frozen=True)

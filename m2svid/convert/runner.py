@@ -228,7 +228,7 @@ class Runner:
             return [frame.rgb() for frame in frames.get(start, stop)]
 
         depth = ShotDepth(maker.depth, shot, read, self._work.folder("depth"))
-        if maker.depth.relative:
+        if maker.depth.relative or maker.whole_shots:
             with self._report.stage(f"depth of shot {shot.index + 1}", len(shot)) as advance:
                 depth.prepare(advance)
         return depth

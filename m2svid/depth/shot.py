@@ -5,7 +5,8 @@ Shapes: T frames of a window, H W pixels of the film, h w of the depth maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.depth.base import DepthEstimator
-from m2svid.depth.normalize import bounds, normalize, smooth
+from m2svid.depth.normalize import PERCENTILES, bounds, normalize, smooth
 from m2svid.files import save_arrays
 from m2svid.inference.memory import ShorterWindowError
 from m2svid.video.pictures import Pixels
 from m2svid.video.shots import Shot
 
 FrameReader = Callable[[int, int], list[Pixels]]
+
+_LEVELS = 1 << 14  # of inverse depth, that are told apart in a shot's percentiles
 
 
 class ShotDepth:
@@ -45,7 +48,9 @@ class ShotDepth:
         self._stretches = _stretches(shot, *estimator.begin_shot())
 
     def prepare(self, on_chunk: Callable[[int], None]) -> None:
-        """Estimate the shot, as relative depth needs it, but for the stretches of an earlier run.
+        """Estimate and keep the shot, but for the stretches of an earlier run.
+
+        Relative depth needs it, and so does `spread`.
 
         Args:
             on_chunk: called with the number of frames after each stretch, and with less than 0 when the shot
@@ -65,7 +70,9 @@ class ShotDepth:
                 continue
             on_chunk(stop - start)
             place += 1
-        if self._estimator.steady:
+        if not self._estimator.relative:
+            self._limits = np.tile((0.0, 1.0), (len(self._shot), 1))
+        elif self._estimator.steady:
             ranges = self._records("range")
             self._limits = np.full((len(self._shot), 2), (ranges[0::2].min(), ranges[1::2].max()))
         else:
@@ -79,6 +86,22 @@ class ShotDepth:
         first = self._stretches[needed[0]][0]
         maps = np.concatenate([self._load(place) for place in needed])[start - first : stop - first]
         return normalize(maps, self._limits[start - self._shot.start : stop - self._shot.start])
+
+    def maps(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The shot once it is prepared, in stretches: number of the first frame, and its maps as of `get`."""
+        for start, stop in self._stretches:
+            yield start, self.get(start, stop, [])
+
+    @cached_property
+    def spread(self) -> tuple[float, float]:
+        """Inverse depth of the prepared shot's far and near end: percentiles of all its values."""
+        counts = np.zeros(_LEVELS + 1, np.int64)
+        for _, maps in self.maps():
+            levels = np.rint(maps[:, ::2, ::2] * _LEVELS).astype(np.int64)
+            counts += np.bincount(levels.reshape(-1), minlength=_LEVELS + 1)
+        shares = np.cumsum(counts) / counts.sum()
+        far, near = np.searchsorted(shares, np.array(PERCENTILES) / 100) / _LEVELS
+        return float(far), float(near)
 
     def remove(self) -> None:
         """Throw the maps away: the shot is done."""

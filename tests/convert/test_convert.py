@@ -13,7 +13,7 @@ from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film, picture, read_luma, read_rgb, read_times
 
-PLAIN = {"refine": "none", "progress": "quiet", "max_disparity": 4.0}
+PLAIN = {"refine": "none", "progress": "quiet", "max_disparity": 4.0, "convergence": 0.0}
 
 
 def run(film: Path, output: Path, frames: int, size: tuple[int, int] = (32, 24), **options) -> Path:

@@ -25,7 +25,10 @@ CALL = (
 )
 
 
-def test_killed_run_continues_to_the_identical_file(tmp_path):
+@pytest.mark.parametrize(
+    "chosen", [{"depth_range": "shot"}, {"max_disparity": "auto", "convergence": "auto"}]
+)
+def test_killed_run_continues_to_the_identical_file(tmp_path, chosen):
     film = make_film(tmp_path / "film.mkv", 60, size=(160, 120), cuts=(37,), sound=1)
     depth = make_depth(tmp_path / "depth.npz", 60)
     options = {
@@ -33,7 +36,7 @@ def test_killed_run_continues_to_the_identical_file(tmp_path):
         "depth": str(depth),
         "refine": "none",
         "progress": "quiet",
-        "depth_range": "shot",
+        **chosen,
     }
     straight, broken = tmp_path / "straight.mp4", tmp_path / "broken.mp4"
     convert(output=straight, **options)

@@ -57,8 +57,8 @@ def test_converts_a_film_with_the_name_that_players_know(tmp_path, capsys):
 
 
 def test_the_angle_is_asked_for(tmp_path):
-    for options in ({"layout": "vr180"}, {"fov": 60.0}):
-        with pytest.raises(UserError, match="--layout vr180 and --fov"):
+    for options, message in (({"layout": "vr180"}, "needs --fov"), ({"fov": 60.0}, "--fov is for")):
+        with pytest.raises(UserError, match=message):
             convert("film.mp4", depth="depth.npz", refine="none", **options)
     with pytest.raises(UserError, match="--fov must be above 0 and below 180"):
         HalfSphere(64, 48, 180)
