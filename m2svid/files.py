@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, the only place that writes them so; their order and
+"""Files: what may be written, what appears whole or not at all (the only place that writes so), order and
 checksums."""
 
 from __future__ import annotations
@@ -7,13 +7,63 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from m2svid.errors import UserError
+
+
+def url(path: Path) -> str:
+    """A file's name as FFmpeg takes it, which takes what is before a colon for a protocol."""
+    return f"file:{path}"
+
+
+def check_output(output: Path, inputs: Iterable[Path | None]) -> None:
+    """Check, before the work begins, that a file can have its name, and replaces nothing that it is made of.
+
+    Args:
+        output: the file.
+        inputs: files and folders, by any names; those that aren't there, and None, don't matter.
+
+    Raises:
+        UserError: the output is one of the inputs, by whatever path, link or letter case, or lies in one, or
+            its name is too long.
+    """
+    longest = _longest_name(output.parent) - len(_unfinished(""))
+    if len(os.fsencode(output.name)) > longest:
+        raise UserError(
+            f"the name {output.name} is too long: the file system takes {longest} bytes for it; give a "
+            "shorter one with -o"
+        )
+    for given in filter(None, inputs):
+        if _same(output, given):
+            raise UserError(
+                f"{output} is the input {given}, which is never written over: name another output"
+            )
+        if _same(output.parent, given):
+            raise UserError(f"{output} lies in the input {given}: name an output in another folder")
+
+
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them isn't there
+        return False
+
+
+def _longest_name(folder: Path) -> int:
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, AttributeError):  # the folder isn't there yet; Windows
+        return 255
+
+
+def _unfinished(name: str) -> str:
+    return f".{name}.unfinished"
 
 
 @contextmanager
@@ -34,7 +84,7 @@ def whole(path: Path, note: str = "") -> Iterator[Path]:
     Raises:
         UserError: it can't be written, for instance because the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary = path.with_name(_unfinished(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)
@@ -53,6 +103,16 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write an npz whole or not at all. Raises UserError where it can't be written."""
     with whole(path, "what is done so far is kept") as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
+
+
+@contextmanager
+def load_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Give the arrays of an npz while the context lasts. Raises UserError where it is damaged or missing."""
+    try:
+        with np.load(path) as arrays:
+            yield arrays
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged: give --restart to make it again") from error
 
 
 def _flush(file: Path) -> None:

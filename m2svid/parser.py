@@ -115,4 +115,5 @@ def _is_switch(action: argparse.Action | None) -> bool:
 
 
 def _is_list(action: argparse.Action) -> bool:
-    return get_origin(getattr(action, "_typehint", None)) is list
+    hint = getattr(action, "_typehint", None)
+    return list in map(get_origin, (hint, *get_args(hint)))

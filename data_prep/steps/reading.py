@@ -18,6 +18,7 @@ import av
 from data_prep.dataset import ClipSpec, Rejected, Source
 from data_prep.steps.video import split_evenly
 from m2svid.errors import UserError
+from m2svid.files import url
 from m2svid.video.read import VIDEO_SUFFIXES, Frame, Video, is_cover
 
 _SKIP = 5  # s; over a longer gap it is quicker to look for a key frame than to decode
@@ -53,7 +54,7 @@ def video_facts(path: Path) -> VideoFacts:
     """
     info = Video(path).info
     frames = info.frames
-    with av.open(str(path)) as container:
+    with av.open(url(path)) as container:
         stream = _stream(container, path)
         if not stream.average_rate:
             raise UserError(f"{path}: the frame rate is unknown; set one, for example with ffmpeg -r")
@@ -203,7 +204,7 @@ class ForwardReader:
 
     def _decoded(self, begin: Fraction, search: bool = True) -> Iterator[tuple[Fraction, Frame]]:
         """All frames from a key frame on that is not after `begin`, with their times."""
-        with self._readable(), av.open(str(self.path)) as container:
+        with self._readable(), av.open(url(self.path)) as container:
             stream = _stream(container, self.path)
             stream.codec_context.options = {"err_detect": "explode"}
             stream.codec_context.thread_count = 1  # workers are as many as cores

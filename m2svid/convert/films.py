@@ -14,28 +14,36 @@ EYES = ("_left", "_right")  # files of the layout `pair`
 _MADE = {layout.suffix for layout in LAYOUTS.values() if layout.suffix} | {*EYES, "_depth", "_depth_preview"}
 
 
-def find_films(given: str) -> tuple[list[Path], list[Path]]:
-    """Find films: a folder holds films, or the pictures of one; a glob names any of them.
+def find_films(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Find films: a file is one, a folder holds films or the pictures of one, a glob names any of them.
 
     Returns:
-        The films; and files of a folder or glob that are left out, because their names say that they were
-        made of another film beside them.
+        The films; and those that are left out, because their names say that they were made of another one. A
+        file that is named alone is not.
 
     Raises:
-        UserError: nothing is found.
+        UserError: nothing is found, or a folder can't be read.
     """
-    if Path(given).is_file():
-        return [Path(given)], []
-    paths = [Path(given)] if Path(given).exists() else _glob(Path(given))
-    if not paths:
-        raise UserError(f"{given} does not exist")
-    films: list[Path] = []
-    for path in paths:
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        films += [file for file in inside if file.suffix.lower() in VIDEO_SUFFIXES] or [path]
+    films = list(dict.fromkeys(film for each in given for film in _films(each)))
+    if films == list(given) and len(films) == 1:
+        return films, []
     made = {film.with_name(film.stem + end).with_suffix("") for film in films for end in _MADE}
     outputs = [film for film in films if film.with_suffix("") in made]
     return [film for film in films if film not in outputs], outputs
+
+
+def _films(given: Path) -> list[Path]:
+    films: list[Path] = []
+    try:
+        paths = [given] if given.exists() else _glob(given)
+        for path in paths:
+            inside = sorted(path.iterdir()) if path.is_dir() else []
+            films += [file for file in inside if file.suffix.lower() in VIDEO_SUFFIXES] or [path]
+    except OSError as error:
+        raise UserError(f"{given} can't be read: {error.strerror}") from error
+    if not films:
+        raise UserError(f"{given} does not exist")
+    return films
 
 
 def _glob(pattern: Path) -> list[Path]:
@@ -43,11 +51,31 @@ def _glob(pattern: Path) -> list[Path]:
     return sorted(root.glob(str(pattern.relative_to(root))))
 
 
-def output_name(film: Path, output: Path | None, options: StereoOptions, several: bool = False) -> Path:
+def output_path(given: Path | None, default: Path) -> Path:
+    """The output that is named, in the folder that is named, or of the default name; a name without an ending
+    is a folder's.
+
+    Raises:
+        UserError: the folder can't be made.
+    """
+    if given is None:
+        return default
+    if given.suffix and not given.is_dir():
+        return given
+    return made_folder(given) / default.name
+
+
+def made_folder(folder: Path) -> Path:
+    """A folder, which is made if it isn't there. Raises UserError where it can't be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} can't be made: {error.strerror}") from error
+    return folder
+
+
+def output_name(film: Path, output: Path | None, options: StereoOptions) -> Path:
     """Name the stereo film of a film."""
-    if output is not None and not several and not output.is_dir():
-        return output
-    folder = film.parent if output is None else output
     suffix = ".mp4"
     if film.suffix.lower() in IMAGE_SUFFIXES:
         suffix = ".png"
@@ -55,21 +83,28 @@ def output_name(film: Path, output: Path | None, options: StereoOptions, several
         suffix = ".mkv"
     elif options.codec == "prores":
         suffix = ".mov"
-    return folder / f"{film.stem}{LAYOUTS[options.layout].suffix}{suffix}"
+    return output_path(output, film.with_name(f"{film.stem}{LAYOUTS[options.layout].suffix}{suffix}"))
 
 
-def output_names(films: Sequence[Path], output: Path | None, options: StereoOptions) -> dict[Path, Path]:
+def output_names(
+    films: Sequence[Path], output: Path | None, options: StereoOptions, alone: bool
+) -> dict[Path, Path]:
     """Name the stereo film of every film.
+
+    Args:
+        films: to be converted.
+        output: a folder, or a file if there is one film.
+        options: of the stereo films.
+        alone: whether one film was named; where a folder or glob was, there may be more of them next time.
 
     Raises:
         UserError: one name is given for several films, or two films would get one.
     """
-    several = len(films) > 1
-    if several and output is not None and output.suffix:
-        raise UserError(f"-o {output} names one file, but there are {len(films)} films: name a folder")
+    if not alone and output is not None and output.suffix and not output.is_dir():
+        raise UserError(f"-o {output} names one file, but there may be several films: name a folder")
     names: dict[Path, Path] = {}
     for film in films:
-        name = output_name(film, output, options, several)
+        name = output_name(film, output, options)
         if name in names.values():
             other = next(film for film, taken in names.items() if taken == name)
             raise UserError(

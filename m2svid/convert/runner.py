@@ -17,10 +17,10 @@ import numpy as np
 
 from m2svid.convert.makers import Maker
 from m2svid.convert.report import Advance, Event, Reporter
-from m2svid.convert.work_folder import WorkFolder
+from m2svid.convert.work_folder import WorkFolder, file_stamp
 from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
-from m2svid.files import save_arrays, whole
+from m2svid.files import check_output, load_arrays, save_arrays, whole
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.inference.windows import Window, plan_windows
 from m2svid.video.layouts import Layout
@@ -53,33 +53,37 @@ class Task:
 
     Attributes:
         video: the film.
+        inputs: name -> file or folder that the results depend on, the film included.
         targets: name of a result -> its file; the work folder has the first one's name.
-        settings: options that the results depend on, as JSON.
+        options: that the results depend on, as JSON.
         cuts: find shots.
         restart: make files again that exist, or were begun with other settings.
         copy_streams: take sound, subtitles, chapters and attachments over.
     """
 
     video: Video
+    inputs: Mapping[str, Path]
     targets: Mapping[str, Target]
-    settings: Mapping[str, Any]
+    options: Mapping[str, Any]
     cuts: bool
     restart: bool
     copy_streams: bool
 
     def work_folder(self, settings: Mapping[str, Any] | None = None) -> WorkFolder:
         first = next(iter(self.targets.values()))
-        return WorkFolder(first.path, {**self.settings, **(settings or {})}, self.restart)
+        stamps = {name: file_stamp(path) for name, path in self.inputs.items()}
+        return WorkFolder(first.path, {**self.options, **stamps, **(settings or {})}, self.restart)
 
     def check(self) -> None:
         """Check, before the work begins, that every file can be made as asked.
 
         Raises:
-            UserError: it can't, or it exists and is not of an unfinished run of the same.
+            UserError: it can't, or it exists and is not of an unfinished run of the same, or is an input.
         """
-        joined = self.work_folder().joined
+        joined = [] if self.restart else self.work_folder().joined
         for name, target in self.targets.items():
             path, encoding = target.path, target.encoding
+            check_output(path, self.inputs.values())
             if encoding is not None:
                 check_codec(encoding.codec)
                 if path.suffix.lower() not in CONTAINERS[encoding.codec]:
@@ -279,7 +283,7 @@ class Runner:
 
 def save_picture(piece: Path, path: Path) -> None:
     """Write the one picture of a piece."""
-    with np.load(piece) as kept:
+    with load_arrays(piece) as kept:
         done, data = cv2.imencode(path.suffix, np.ascontiguousarray(kept["rgb"][..., ::-1]))
     if not done:
         raise UserError(f"{path} can't be written as {path.suffix}")

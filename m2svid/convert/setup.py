@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from m2svid.convert.options import DepthOptions, RunOptions, StereoOptions
-from m2svid.convert.work_folder import file_stamp
 from m2svid.depth.base import DepthEstimator, DepthRequest, Span
 from m2svid.depth.registry import open_depth
 from m2svid.errors import UserError
@@ -167,10 +166,7 @@ def encoding_of(
     )
 
 
-def stamped(options: RunOptions, **files: Path) -> dict[str, Any]:
-    """The options that a result depends on, with size and time of the files that they name."""
-    settings = options.settings() | {name: file_stamp(path) for name, path in files.items()}
-    for name in ("depth", "depth_backbone", "weights"):
-        if settings.get(name) and Path(settings[name]).exists():
-            settings[name] = file_stamp(Path(settings[name]))
-    return settings
+def named_files(options: RunOptions) -> dict[str, Path]:
+    """Option -> the file or folder that it names, where it names none of a hub."""
+    values = {name: getattr(options, name, None) for name in ("depth", "depth_backbone", "weights")}
+    return {name: Path(value) for name, value in values.items() if value and Path(value).exists()}

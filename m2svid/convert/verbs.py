@@ -6,73 +6,88 @@ gives.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from m2svid.convert.films import find_films, output_name, output_names, result_files
+from m2svid.convert.films import find_films, made_folder, output_name, output_names, output_path, result_files
 from m2svid.convert.makers import DepthMaker, FromDepth, FromWarped, WarpMaker
 from m2svid.convert.options import DepthOptions, Options, StereoOptions, WarpOptions
 from m2svid.convert.report import Event, Reporter
 from m2svid.convert.runner import Runner, Target, Task
-from m2svid.convert.setup import Models, encoding_of, stamped, stereo_encoding
+from m2svid.convert.setup import Models, encoding_of, named_files, stereo_encoding
 from m2svid.convert.work_folder import work_path
 from m2svid.errors import UserError
+from m2svid.files import check_output
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import Composer
 from m2svid.video.planes import PixelFormat
 from m2svid.video.read import IMAGE_SUFFIXES, Video
-from m2svid.video.write import Encoding, lossless
+from m2svid.video.write import lossless
 
 
-def convert(input: str, output: Path | None = None, **options: Any) -> None:
+def convert(input: list[str] | str, output: Path | None = None, **options: Any) -> None:
     """Convert films into stereo films.
 
-    Of a folder or glob, films that are done are skipped, and so are files whose names say that they were made
-    of another film there; a film that fails does not stop the others.
+    Of several films, those that are done are skipped, and so are files whose names say that they were made of
+    another film there; a film that fails does not stop the others.
 
     Args:
-        input: a film, a picture, a folder of films, a folder of pictures (one film), or a quoted glob.
-        output: the stereo film, or a folder for several; if not given, it lies beside the input, with a name
-            by which players recognise it.
+        input: films, pictures, folders of films, folders of pictures (each one film), or globs.
+        output: the stereo film, or a folder, which is made if need be; if not given, the stereo film lies
+            beside the input, with a name by which players recognise it.
         **options: see `Options`.
 
     Raises:
-        UserError: a mistake; with several inputs, after all others were converted.
+        UserError: a mistake; with several films, after all others were converted.
     """
     chosen = Options(**options)
     report = Reporter(chosen.progress)
-    films, made = find_films(input)
+    given = [Path(each) for each in ([input] if isinstance(input, str | Path) else input)]
+    films, made = find_films(given)
     for file in made:
         text = f"{file} was made of a film beside it: skipped; name it alone to convert it"
         report.say(Event("skipped", text, {"file": str(file)}))
     models = Models(chosen)
-    failed = []
-    for film, name in output_names(films, output, chosen).items():
+    failed: list[Path] = []
+
+    @contextmanager
+    def others_go_on(film: Path) -> Iterator[None]:
         try:
-            _convert(film, name, chosen, models, report, skip_done=films != [Path(input)])
+            yield
         except UserError as error:
             if len(films) == 1:
                 raise
             failed.append(film)
             report.say(Event("failed", f"{film}: {error}", {"file": str(film)}))
+
+    tasks: dict[Path, Task] = {}
+    for film, name in output_names(films, output, chosen, alone=films == given).items():
+        with others_go_on(film):
+            if films != given and _is_done(name, chosen):
+                report.say(Event("skipped", f"{name} exists: skipped", {"file": str(name)}))
+                continue
+            inputs = {"input": film, **named_files(chosen)}
+            tasks[film] = _stereo_task(Video(film, chosen.rate), inputs, name, chosen, films)
+    for film, task in tasks.items():
+        with others_go_on(film):
+            _convert(task, chosen, models, report)
     if failed:
         raise UserError(f"{len(failed)} of {len(films)} films failed: {', '.join(map(str, failed))}")
 
 
-def _convert(
-    film: Path, output: Path, options: Options, models: Models, report: Reporter, skip_done: bool
-) -> None:
-    files = result_files(output, options)
-    begun = work_path(next(iter(files.values()))).exists()
-    if skip_done and not options.restart and not begun and all(path.exists() for path in files.values()):
-        report.say(Event("skipped", f"{output} exists: skipped", {"file": str(output)}))
-        return
-    video = Video(film, options.rate)
-    encoding, composer = stereo_encoding(video, options)
-    task = _stereo_task(video, output, options, encoding, stamped(options, input=film))
+def _is_done(output: Path, options: Options) -> bool:
+    files = list(result_files(output, options).values())
+    for path in files:
+        check_output(path, ())  # else its name may be one that can't be asked for
+    return not options.restart and all(path.exists() for path in files) and not work_path(files[0]).exists()
+
+
+def _convert(task: Task, options: Options, models: Models, report: Reporter) -> None:
     depths = models.depths(options, options.depth_range)
     makers = [
-        FromDepth(depth, options, video, encoding, composer, inpainter)
+        FromDepth(depth, options, task.video, *stereo_encoding(task.video, options), inpainter)
         for depth, inpainter in zip(depths, models.inpainters(options, depths), strict=True)
     ]
     Runner(task, makers, report).run()
@@ -93,7 +108,7 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
     """
     chosen = DepthOptions(**options)
     video, right = Video(input, chosen.rate), LAYOUTS["right"]
-    output = output or input.with_name(f"{input.stem}_depth.mkv")
+    output = output_path(output, input.with_name(f"{input.stem}_depth.mkv"))
     depths = Models(chosen).depths(chosen, "shot")
     height, width = depths[0].size or depths[0]([next(video.frames()).rgb()], 0).shape[1:]
     gray = lossless(PixelFormat("400", 16), width, height, video.info.rate, video.info.aspect)
@@ -102,8 +117,8 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
         encoding = encoding_of(video, right, size=(width, height))
         targets["preview"] = Target(output.with_name(f"{output.stem}_preview.mp4"), encoding, right)
         composer = Composer(right, encoding.pixel_format, video.info, "dubois")
-    settings = stamped(chosen, input=input) | {"preview": preview}
-    task = Task(video, targets, settings, chosen.cuts, chosen.restart, copy_streams=False)
+    inputs, settings = {"input": input, **named_files(chosen)}, chosen.settings() | {"preview": preview}
+    task = Task(video, inputs, targets, settings, chosen.cuts, chosen.restart, copy_streams=False)
     task.check()
     Runner(task, [DepthMaker(each, composer) for each in depths], Reporter(chosen.progress)).run()
 
@@ -122,8 +137,7 @@ def warp(input: Path, output: Path | None = None, **options: Any) -> None:
     chosen = WarpOptions(**options)
     video, right = Video(input, chosen.rate), LAYOUTS["right"]
     info, largest = video.info, chosen.disparity_px(video.info.width)
-    folder = output or input.with_name(f"{input.stem}_warp")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(output or input.with_name(f"{input.stem}_warp"))
     stored = PixelFormat("444", 10)  # holds 8 bits of RGB without loss
     size = (info.width, info.height, info.rate, info.aspect)
     color, gray = lossless(stored, *size, info.color), lossless(PixelFormat("400", 8), *size)
@@ -131,8 +145,8 @@ def warp(input: Path, output: Path | None = None, **options: Any) -> None:
         "warped": Target(folder / "warped.mkv", color, right),
         "hole": Target(folder / "hole.mkv", gray, right),
     }
-    settings = stamped(chosen, input=input)
-    task = Task(video, targets, settings, chosen.cuts, chosen.restart, copy_streams=False)
+    inputs = {"input": input, **named_files(chosen)}
+    task = Task(video, inputs, targets, chosen.settings(), chosen.cuts, chosen.restart, copy_streams=False)
     task.check()
     depths = Models(chosen).depths(chosen, chosen.depth_range)
     makers = [WarpMaker(info, each, largest, stored) for each in depths]
@@ -154,9 +168,9 @@ def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **
     """
     chosen = StereoOptions(**options)
     video, output = Video(input, chosen.rate), output_name(input, output, chosen)
+    inputs = {"input": input, "warped": warped, "hole": hole, **named_files(chosen)}
+    task = _stereo_task(video, inputs, output, chosen)
     encoding, composer = stereo_encoding(video, chosen)
-    settings = stamped(chosen, input=input, warped=warped, hole=hole)
-    task = _stereo_task(video, output, chosen, encoding, settings)
     makers = [
         FromWarped(Video(warped), Video(hole), video, chosen, encoding, composer, inpainter)
         for inpainter in Models(chosen).inpainters(chosen)
@@ -165,13 +179,17 @@ def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **
 
 
 def _stereo_task(
-    video: Video, output: Path, options: StereoOptions, encoding: Encoding | None, settings: dict[str, Any]
+    video: Video, inputs: dict[str, Path], output: Path, options: StereoOptions, films: Sequence[Path] = ()
 ) -> Task:
+    """The task of a stereo film, which is none of `films` that are still to be converted."""
     if (output.suffix.lower() in IMAGE_SUFFIXES) != video.is_picture:
         wanted = "a picture such as .png" if video.is_picture else "a film such as .mp4"
         raise UserError(f"-o {output} must be {wanted}, like the input")
     files = result_files(output, options)
+    encoding, _ = stereo_encoding(video, options)
+    for path in files.values():
+        check_output(path, films)
     targets = {name: Target(path, encoding, LAYOUTS[options.layout]) for name, path in files.items()}
-    task = Task(video, targets, settings, options.cuts, options.restart, copy_streams=True)
+    task = Task(video, inputs, targets, options.settings(), options.cuts, options.restart, copy_streams=True)
     task.check()
     return task

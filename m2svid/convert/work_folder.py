@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from m2svid.errors import UserError
-from m2svid.files import save_arrays, whole
+from m2svid.files import load_arrays, save_arrays, whole
 
 Settings = Mapping[str, Any]
 
@@ -75,9 +75,14 @@ class WorkFolder:
         self.save_json("joined.json", [*self.joined, name])
 
     def load_json(self, name: str) -> Any | None:
-        """A record kept with `save_json`, or None."""
+        """A record kept with `save_json`, or None. Raises UserError where it is damaged."""
         path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} can't be read: give --restart to throw the unfinished work in its folder away"
+            ) from error
 
     def save_json(self, name: str, value: Any) -> None:
         """Keep a record; it is whole or not there."""
@@ -90,7 +95,7 @@ class WorkFolder:
 
     def load_tail(self, window: int) -> np.ndarray:
         """The frames kept of a window."""
-        with np.load(self._tail(window)) as kept:
+        with load_arrays(self._tail(window)) as kept:
             return kept["frames"]
 
     def drop_tail(self, window: int) -> None:
@@ -101,17 +106,17 @@ class WorkFolder:
         return self.folder("tail") / f"{window:06d}.npz"
 
     def _check_settings(self) -> None:
+        if self._restart:
+            for entry in self.path.iterdir():
+                if entry.name != "lock":
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         known = self.load_json("settings.json")
         changed = [] if known is None else _changes(known, self._settings)
-        if changed and not self._restart:
+        if changed:
             raise UserError(
                 f"{self.path} holds unfinished work with other settings ({'; '.join(changed)}): "
                 "repeat those to continue it, or give --restart to throw it away"
             )
-        if changed or (self._restart and known is not None):
-            for entry in self.path.iterdir():
-                if entry.name != "lock":
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         self.save_json("settings.json", self._settings)
 
 

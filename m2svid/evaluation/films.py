@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.errors import UserError
-from m2svid.files import checksum, whole
+from m2svid.files import checksum, url, whole
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import to_pixels
 from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, list_pictures
@@ -200,7 +200,7 @@ def save_lossless(video: Tensor, rate: Fraction, path: Path) -> None:
     Raises:
         UserError: it can't be written.
     """
-    with whole(path) as temporary, av.open(str(temporary), "w", format="matroska") as container:
+    with whole(path) as temporary, av.open(url(temporary), "w", format="matroska") as container:
         stream = container.add_stream("ffv1", rate=rate)
         stream.height, stream.width = video.shape[-2:]
         stream.pix_fmt = "bgr0"

@@ -22,6 +22,7 @@ from m2svid.evaluation.films import ViewFilm, ViewLayout, find_films, open_view,
 from m2svid.evaluation.holes import Disparities, Holes, Masks, Matched, NoHoles, left_frames
 from m2svid.evaluation.kept import Kept
 from m2svid.evaluation.results import Results, VideoResult, versions
+from m2svid.files import check_output
 from m2svid.inference.windows import window_borders
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.stereo import MetricName, StereoMetrics
@@ -102,8 +103,9 @@ def measure(
         for role, path in given.items()
         if path is not None
     }
-    films = []
-    for name, paths in pair_up(find_films(truth), found).items():
+    films, pairs = [], pair_up(find_films(truth), found)
+    check_output(output, (path for paths in pairs.values() for path in paths.values()))
+    for name, paths in pairs.items():
         films.append(_open(name, paths, layout, truth_layout, disparity, max_disparity))
         films[-1].check(chosen, clip_frames)
     protocol: dict[str, Any] = {

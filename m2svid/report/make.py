@@ -11,7 +11,7 @@ from typing import Any
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import spelled
-from m2svid.files import whole
+from m2svid.files import check_output, whole
 from m2svid.report.clips import films_of, pick
 from m2svid.report.collect import Dataset, collect, source_of
 from m2svid.report.columns import compared, digits, heading, score
@@ -84,6 +84,9 @@ def report(
         "report.tex": latex(summaries, paper or {}),
         "report.json": _json({"summaries": summaries, "videos": _values(datasets), "results": provenance}),
     }
+    files = [path for path in (Path(word.rpartition("=")[2]) for word in results) if path.is_file()]
+    for name in content:
+        check_output(output / name, files)
     for name, text in content.items():
         with whole(output / name) as temporary:
             temporary.write_text(text)

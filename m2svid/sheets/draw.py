@@ -25,7 +25,7 @@ from m2svid.data.codec import VideoDecoder
 from m2svid.data.shards import ClipInfo
 from m2svid.data.sources import expand_shards, read_shard
 from m2svid.errors import UserError
-from m2svid.files import whole
+from m2svid.files import check_output, whole
 from m2svid.video.anaglyph import anaglyph
 from m2svid.video.colormap import colorize
 from m2svid.warping.view import close_view, warp_view
@@ -207,9 +207,11 @@ def sheet(
     for name, value in {"clips": clips, "frames": frames, "panel_width": panel_width}.items():
         if value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
+    urls = expand_shards(shards)
+    check_output(output, map(Path, urls))
     sheets = [
         _clip_sheet(raw, frames, panel_width, predictions)
-        for url in expand_shards(shards)
+        for url in urls
         for raw in islice(read_shard(url), clips)
     ]
     if not sheets:

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from m2svid.errors import UserError
+from m2svid.files import check_output
 from m2svid.sheets.draw import contact_sheet, save_png, spread
 from m2svid.video.anaglyph import anaglyph
 from m2svid.video.pictures import to_tensor
@@ -41,6 +42,7 @@ def sheet(
     for name, value in {"frames": frames, "panel_width": panel_width}.items():
         if value < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    check_output(output, (film, warped, converted))
     video = Video(film)
     length = video.info.frames or sum(1 for _ in video.frames())
     places = spread(length, frames)

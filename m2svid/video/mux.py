@@ -12,7 +12,7 @@ import av
 from av.container import Flags, InputContainer, OutputContainer
 
 from m2svid.errors import UserError
-from m2svid.files import whole
+from m2svid.files import url, whole
 from m2svid.video import matroska as ebml
 from m2svid.video.layouts import Layout
 from m2svid.video.mp4_boxes import add_stereo_boxes
@@ -35,8 +35,8 @@ def check_streams(video: Video, output: Path) -> None:
         return
     # the file is not made: that would only happen with its header
     with (
-        av.open(str(video.path)) as source,
-        av.open(str(output), "w", format=_format(output)) as target,
+        av.open(url(video.path)) as source,
+        av.open(url(output), "w", format=_format(output)) as target,
     ):
         for stream in _to_copy(source):
             try:
@@ -77,7 +77,7 @@ def assemble(
     with whole(output, again) as temporary:
         try:
             with contextlib.ExitStack() as stack:
-                target = stack.enter_context(av.open(str(temporary), "w", format=_format(output)))
+                target = stack.enter_context(av.open(url(temporary), "w", format=_format(output)))
                 target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
                 stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
                 encoding.apply(stream.codec_context)
@@ -85,7 +85,7 @@ def assemble(
                 stream.metadata.update(ebml.tags(layout) if matroska else {})
                 packets = _timed(pieces, survey, stream, time_base)
                 if video is not None and video.is_container:
-                    source = stack.enter_context(av.open(str(video.path)))
+                    source = stack.enter_context(av.open(url(video.path)))
                     packets = _merged(packets, _copies(source, target))
                 for packet in packets:
                     target.mux(packet)
@@ -107,7 +107,7 @@ def left_out(video: Video) -> list[str]:
     """One line for the user for each stream of the source that the result can't have."""
     if not video.is_container:
         return []
-    with av.open(str(video.path)) as source:
+    with av.open(url(video.path)) as source:
         films = [stream for stream in source.streams.video if not is_cover(stream)]
         others = [s for s in source.streams if s.type not in _COPIED and s not in films[:1]]
         return [f"stream {stream.index} ({_kind(stream)}) is not taken over" for stream in others]

@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
 from m2svid.errors import UserError
-from m2svid.files import natural
+from m2svid.files import natural, url
 from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, to_planes
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Video:
     def _decoded(self, start: int, times: Sequence[int] | None) -> Iterator[tuple[av.VideoFrame, int]]:
         index = -1
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(url(self.path)) as container:
                 stream = _video_stream(container, self.path)
                 stream.thread_type = "AUTO"
                 if start and times is not None:
@@ -260,7 +260,7 @@ class Video:
 
     def _open_stream(self) -> tuple[av.VideoFrame, Fraction, Fraction, int, Fraction | None]:
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(url(self.path)) as container:
                 stream = _video_stream(container, self.path)
                 raw = next(container.decode(stream), None)
                 rate = stream.average_rate or stream.guessed_rate
@@ -302,7 +302,7 @@ def _pictures(path: Path) -> list[Path]:
 
 def _decode_picture(path: Path) -> av.VideoFrame:
     try:
-        with av.open(str(path)) as container:
+        with av.open(url(path)) as container:
             return next(container.decode(video=0))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error

@@ -17,7 +17,7 @@ import numpy as np
 from av.codec.context import Flags
 
 from m2svid.errors import UserError
-from m2svid.files import save_arrays
+from m2svid.files import load_arrays, save_arrays
 from m2svid.video import x264
 from m2svid.video.planes import PixelFormat, Plane, from_planes
 from m2svid.video.read import UNTAGGED, Color
@@ -172,7 +172,7 @@ class Packet:
 
 def read_piece(path: Path) -> Iterator[Packet]:
     """The packets of a piece in decoding order."""
-    with np.load(path) as piece:
+    with load_arrays(path) as piece:
         order, key, size, data = (piece[name] for name in ("order", "key", "size", "data"))
     start = 0
     for place, length in enumerate(size.tolist()):
