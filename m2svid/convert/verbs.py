@@ -24,7 +24,7 @@ from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import Composer
 from m2svid.video.planes import PixelFormat
 from m2svid.video.read import IMAGE_SUFFIXES, Video
-from m2svid.video.write import lossless
+from m2svid.video.write import inverse_depth, lossless
 
 
 def convert(input: list[str] | str, output: Path | None = None, **options: Any) -> None:
@@ -111,7 +111,7 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
     output = output_path(output, input.with_name(f"{input.stem}_depth.mkv"))
     depths = Models(chosen).depths(chosen, "shot")
     height, width = depths[0].size or depths[0]([next(video.frames()).rgb()], 0).shape[1:]
-    gray = lossless(PixelFormat("400", 16), width, height, video.info.rate, video.info.aspect)
+    gray = inverse_depth(width, height, video.info.rate, video.info.aspect)
     targets, composer = {"depth": Target(output, gray, right)}, None
     if preview:
         encoding = encoding_of(video, right, size=(width, height))

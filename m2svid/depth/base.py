@@ -52,7 +52,7 @@ class DepthEstimator(ABC):
         relative: True where the values of a shot have no fixed scale and are normalised over it; False where
             they lie in [0, 1] and are meant as they are.
         steady: True where the values of a shot share one scale, so that one near and far hold for all of it.
-        num_frames: frames that the source has, or None for one that takes any film.
+        num_frames: frames that the source has, 1 being that of all; None for one that takes any film.
         size: (h, w) of its maps, or None where it follows the film.
         chunk: frames that a call is given, but for the last of a shot.
         overlap: frames after those that a call is shown, so that stretches join smoothly.
@@ -124,7 +124,7 @@ class DepthEstimator(ABC):
 
     def check(self, num_frames: int, width: int, height: int) -> None:
         """Raise a UserError where the depth can't belong to a film of this length and size."""
-        if self.num_frames is not None and self.num_frames != num_frames:
+        if self.num_frames not in (None, 1, num_frames):
             raise UserError(
                 f"the depth of {self.name} has {self.num_frames} frames, the film {num_frames}: "
                 "they must be of the same length"

@@ -6,7 +6,6 @@ C latent channels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from m2svid.inference.blending import cross_fade
 from m2svid.inference.clip_model import ClipModel
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.model.neighbours import DepthCrafterConditioning
+from m2svid.weights.fetch import read_json
 from m2svid.weights.load import load
 
 HUB_ID = "tencent/DepthCrafter"
@@ -63,9 +63,9 @@ class DepthCrafter(DepthEstimator):
     def accepts(cls, name: str) -> bool:
         """The hub id, or a folder of Stable Video Diffusion's architecture: all networks or a U-Net alone."""
         config = Path(name) / "config.json"
-        kind = json.loads(config.read_text()).get("_class_name", "") if config.exists() else ""
+        kind = read_json(config).get("_class_name") if config.exists() else None
         whole = (Path(name) / "model_index.json").exists()
-        return name == HUB_ID or whole or "UNetSpatioTemporal" in kind
+        return name == HUB_ID or whole or "UNetSpatioTemporal" in str(kind)
 
     @classmethod
     def open(cls, request: DepthRequest) -> DepthCrafter:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.normalize import PERCENTILES, bounds, normalize, smooth
+from m2svid.errors import UserError
 from m2svid.files import save_arrays
 from m2svid.inference.memory import ShorterWindowError
 from m2svid.video.pictures import Pixels
@@ -113,6 +114,11 @@ class ShotDepth:
         frames = self._read(start, min(stop + self._estimator.overlap, self._shot.stop))
         ahead, before = frames[stop - start :], self._before(place)
         maps, after = self._estimator.continued(frames[: stop - start], start, ahead, before)
+        if not np.isfinite(maps).all():
+            raise UserError(
+                f"the depth of {self._estimator.name} has values that are no numbers between frames {start} "
+                f"and {stop}: its weights are broken, or too large for --dtype float16"
+            )
         low, high = float(maps.min()), float(maps.max())
         values = np.round((maps - low) / max(high - low, 1e-30) * 65535).astype(np.uint16)
         arrays = {"values": values, "range": np.array([low, high]), "bounds": bounds(maps)}

@@ -5,18 +5,27 @@ Shapes: T frames, H W pixels, h w of the depth maps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForDepthEstimation,
+    BaseImageProcessor,
+    PreTrainedModel,
+)
 
 from m2svid.depth.base import DepthEstimator, DepthRequest
 from m2svid.errors import UserError
-from m2svid.weights.fetch import resolve
+from m2svid.weights.fetch import read_file, read_json, resolve
+from m2svid.weights.mismatch import MismatchError, check_numbers
 
+# Tensors that no depth depends on: published files of DPT and others lack them.
+_UNUSED = re.compile(r"mask_token$|fusion_stage\.layers\.0\.residual_layer1\.")
 # Models whose output is distance; all others give inverse depth up to scale and shift.
 _METRIC = ("metric", "zoedepth", "depth_pro", "glpn")
 
@@ -47,15 +56,11 @@ class TransformersDepth(DepthEstimator):
     def __init__(self, model: str, device: torch.device | str = "cpu", batch_size: int = 4) -> None:
         try:
             folder = resolve(model)
-            self._processor = AutoImageProcessor.from_pretrained(folder)
-            network = AutoModelForDepthEstimation.from_pretrained(folder)
         except UserError as error:
-            raise UserError(f"--depth {model} can't be had: {error}") from error
-        except (OSError, ValueError) as error:
             raise UserError(
-                f"--depth {model} is neither a depth file nor a depth model that can be loaded "
-                f"({str(error).splitlines()[0]}); give a file, the folder of a transformers model, or its id"
+                f"--depth {model} can't be had: {error}. Depth may also be a file: npz, video or pictures"
             ) from error
+        self._processor, network = _load(folder)
         self._model = network.to(device).eval()
         self.name = model
         self._device = torch.device(device)
@@ -83,3 +88,32 @@ class TransformersDepth(DepthEstimator):
         if declared is not None:
             return declared == "metric"
         return any(word in f"{config.model_type} {Path(model).name}".lower() for word in _METRIC)
+
+
+def _load(folder: Path) -> tuple[BaseImageProcessor, PreTrainedModel]:
+    """Load processor and network, whose tensors must all be in the folder; code that lies there is never run.
+
+    Raises:
+        UserError: they can't be loaded, or tensors are missing or no numbers.
+    """
+    none = f"--depth {folder} is neither a depth file nor a depth model that can be loaded"
+    if not (folder / "config.json").exists():
+        raise UserError(f"{none}: it has no config.json")
+    config = read_json(folder / "config.json")
+    for file in sorted(folder.glob("*.safetensors")):
+        check_numbers(f"--depth {file}", read_file(file)[0])
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+        network, report = AutoModelForDepthEstimation.from_pretrained(
+            folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except Exception as error:  # a library's reading of whatever a folder holds
+        own = "auto_map" in config
+        reason = "it brings code of its own, which is never run" if own else " ".join(str(error).split())
+        raise UserError(f"{none}: {reason}") from error
+    missing = [key for key in report["missing_keys"] if not _UNUSED.search(key)]
+    misshapen = {key: (tuple(found), tuple(wanted)) for key, found, wanted in report["mismatched_keys"]}
+    if missing or misshapen:
+        raise MismatchError(f"--depth {folder}", missing, misshapen=misshapen)
+    check_numbers(f"--depth {folder}", network.state_dict())
+    return processor, network

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from m2svid.depth.files import open_reader
+from m2svid.depth.readers import open_reader
 from m2svid.errors import UserError
 from m2svid.evaluation.films import ViewFilm, open_view
 from m2svid.metrics.binocular import search_range

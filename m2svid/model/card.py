@@ -36,6 +36,14 @@ class Usage:
     overlap: int = 3
     mark_known: bool = True
 
+    def __post_init__(self) -> None:
+        for name, kind, least in (("window", int, 1), ("overlap", int, 0), ("noise_aug", float, 0)):
+            value = getattr(self, name)
+            if type(value) not in {int, kind} or value < least:
+                raise UserError(f"{name}={value!r} must be a number of at least {least}")
+        if self.overlap >= self.window:
+            raise UserError(f"overlap={self.overlap} must be smaller than window={self.window}")
+
 
 @dataclass(frozen=True)
 class ModelCard:

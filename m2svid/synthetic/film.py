@@ -21,7 +21,7 @@ from m2svid.video.mux import assemble
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.video.read import Color, parse_rate
 from m2svid.video.shots import Survey
-from m2svid.video.write import Encoding, encode, lossless
+from m2svid.video.write import Encoding, encode, inverse_depth
 
 WORLD_RATE = 8  # moments a second in which a world counts its time
 _CHUNK = 25  # frames drawn and encoded together
@@ -103,4 +103,4 @@ def _encodings(width: int, height: int, rate: Fraction) -> tuple[Encoding, Encod
     color = Encoding(
         "h264", PixelFormat("420", 8), color=bt709, aspect=Fraction(1), crf=_CRF, preset="medium", **size
     )
-    return color, lossless(PixelFormat("400", 16), **size)
+    return color, inverse_depth(**size)

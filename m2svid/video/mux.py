@@ -18,7 +18,7 @@ from m2svid.video.layouts import Layout
 from m2svid.video.mp4_boxes import add_stereo_boxes
 from m2svid.video.read import Video, is_cover
 from m2svid.video.shots import Survey
-from m2svid.video.write import ENCODERS, Encoding, read_piece
+from m2svid.video.write import DEPTH_TAG, ENCODERS, Encoding, read_piece
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ def assemble(
                 encoding.apply(stream.codec_context)
                 stream.time_base = time_base
                 stream.metadata.update(ebml.tags(layout) if matroska else {})
+                stream.metadata.update({DEPTH_TAG: encoding.depth} if encoding.depth else {})
                 packets = _timed(pieces, survey, stream, time_base)
                 if video is not None and video.is_container:
                     source = stack.enter_context(av.open(url(video.path)))

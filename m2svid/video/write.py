@@ -7,7 +7,7 @@ encoded again: a film that is continued after an interruption equals one that ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,9 @@ CONTAINERS = {
     "ffv1": {".mkv"},
 }
 
+DEPTH_TAG = "DEPTH"
+"""Of a stream of depth: what its values mean, such as inverse."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -50,6 +53,7 @@ class Encoding:
         crf: constant quality, smaller = better; None for prores and ffv1, which have none.
         preset: the encoder's speed; None where the encoder has none.
         packing: H.264 frame packing arrangement to announce.
+        depth: what gray values mean as depth, to be told in `DEPTH_TAG`; None = they are none.
     """
 
     codec: CodecName
@@ -62,6 +66,7 @@ class Encoding:
     crf: int | None
     preset: str | None
     packing: int | None = None
+    depth: str | None = None
 
     def options(self) -> dict[str, str]:
         """Options of the encoder, as FFmpeg names them."""
@@ -111,6 +116,11 @@ def lossless(
 ) -> Encoding:
     """FFV1, for results that other programs read; arguments as of `Encoding`."""
     return Encoding("ffv1", pixel_format, width, height, rate, color, aspect, crf=None, preset=None)
+
+
+def inverse_depth(width: int, height: int, rate: Fraction, aspect: Fraction = Fraction(1)) -> Encoding:
+    """FFV1 of 16-bit gray that says it is inverse depth, white being nearest; arguments as of `Encoding`."""
+    return replace(lossless(PixelFormat("400", 16), width, height, rate, aspect), depth="inverse")
 
 
 def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> PixelFormat:

@@ -6,14 +6,19 @@ import json
 import logging
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+)
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -23,13 +28,33 @@ log = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<folder>[\w./-]+))?")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+_CONFIGS = ("config.json", "model_index.json")  # of folders that hold a model
+_ROOTS = ("weights/", "runs/")  # where the documentation puts weights and runs; no owner on the hub is meant
 
 
-def resolve(path: str | Path, variant: str | None = None) -> Path:
+def is_path(name: str) -> bool:
+    """Return True for what is meant as a path, not as a hub id: its folder is there, or nobody's id is so."""
+    path = Path(name)
+    marked = name.startswith((".", "/", "~", *_ROOTS)) or name.endswith("/") or path.suffix in SUFFIXES
+    return marked or (len(path.parts) > 1 and path.parent.exists())
+
+
+def holds_weights(path: Path) -> bool:
+    """Return True for a file of weights, or a folder with one or with the configuration of a model."""
+    if not path.is_dir():
+        return path.suffix.lower() in SUFFIXES
+    return any(file.name in _CONFIGS or file.suffix.lower() in SUFFIXES for file in path.iterdir())
+
+
+def resolve(path: str | Path, variant: str | None = None, files: Sequence[str] = ()) -> Path:
     """The local file or folder that the user named, or the hub folder, `owner/name` or `owner/name/folder`.
 
-    From the hub, the components' files of the variant are fetched, if they were not before, and the log says
-    so; HF_HUB_OFFLINE=1 forbids to fetch.
+    What is not on this machine is fetched from the hub, and the log says so; HF_HUB_OFFLINE=1 forbids it.
+
+    Args:
+        path: what the user named.
+        variant: of the components' files, such as "fp16".
+        files: patterns of the files to fetch; none = the components'.
 
     Raises:
         UserError: there is no such file, folder or hub id, or it can't be fetched.
@@ -38,20 +63,28 @@ def resolve(path: str | Path, variant: str | None = None) -> Path:
     if local.exists():
         return local
     hub = HUB_ID.fullmatch(str(path))
-    if hub is None or local.suffix in SUFFIXES:
+    if hub is None or is_path(str(path)):
         raise UserError(
-            f"There is no file or folder {path}, and it is no hub id (owner/name or owner/name/folder)"
+            f"{path} does not exist: there is no such file or folder, and it is no hub id (owner/name or "
+            "owner/name/folder)"
         )
-    folder = hub["folder"] or ""
+    repo, folder = hub["repo"], hub["folder"] or ""
     if not HF_HUB_OFFLINE:
         log.info("%s: from the Hugging Face hub; what is not on this machine yet is downloaded", path)
+    wanted = {"allow_patterns": list(files)} if files else hub_patterns(folder, variant)
     try:
-        return Path(snapshot_download(hub["repo"], **hub_patterns(folder, variant))) / folder
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        return Path(snapshot_download(repo, **wanted)) / folder
+    except (GatedRepoError, RepositoryNotFoundError) as error:
         raise UserError(
-            f"{path} is no local path and can't be fetched from the hub ({type(error).__name__}): check the "
-            f"name and the network, accept the licence on https://huggingface.co/{hub['repo']}, run "
-            f"`hf auth login` and `hf download {hub['repo']}`, or give a local folder"
+            f"there is no folder {path} on this machine, and the hub does not give {repo} "
+            f"({type(error).__name__}): check the name, accept the licence on https://huggingface.co/{repo} "
+            "and run `hf auth login`, or give a local folder"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise UserError(
+            f"there is no folder {path} on this machine, and the Hugging Face hub can't be reached "
+            f"({type(error).__name__}): run `hf download {repo} --local-dir {repo}` where there is a network "
+            "and copy that folder here, or give another local folder"
         ) from error
 
 
@@ -148,12 +181,17 @@ def _component_files(folder: Path) -> dict[str | None, list[Path]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file. Raises UserError where there is none or it is broken."""
+    """Content of a JSON file. Raises UserError where there is none, or it is no object."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(
             f"{path.parent} has no {path.name}; it must be a folder as diffusers writes it"
         ) from error
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:  # no JSON, or no text
         raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object, not {type(content).__name__}")
+    return content

@@ -54,6 +54,13 @@ def read_folder(path: Path, variant: str | None = None, only: Collection[Compone
             return Opened(path, "SVD folder", parts)
         return Opened(path, "M2SVid folder", parts, ModelCard.from_json(card, str(index)))
     if (path / "config.json").is_file():
+        content = read_json(path / "config.json")
+        if "_class_name" not in content and ("architectures" in content or "model_type" in content):
+            kind = ", ".join(map(str, content.get("architectures") or [content.get("model_type")]))
+            raise UserError(
+                f"{path} is a model of transformers ({kind}), not weights of M2SVid or of its kind; a depth "
+                "model is named with --depth"
+            )
         unet = _read_part(path, "unet", variant)
         # it was trained with diffusers' own values
         return Opened(path, "U-Net folder", Parts(Part({"resnet_eps": None} | unet.config, unet.state)))

@@ -1,11 +1,15 @@
-"""The one way in which weights that don't fit are refused."""
+"""The one way in which weights that don't fit, or are no weights, are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
+from torch import Tensor
+
 from m2svid.errors import UserError
 
+_LOOKED_AT = 1024  # numbers of a tensor
 SHOWN = 8
 """Keys of one kind in a message; the error's attributes hold all."""
 
@@ -57,6 +61,30 @@ def check(
     }
     if missing or unexpected or misshapen:
         raise MismatchError(source, missing, unexpected, misshapen)
+
+
+def check_numbers(source: str, tensors: Mapping[str, Tensor]) -> None:
+    """Look at the beginning of every weight and bias, which tells a diverged training from a good one.
+
+    Args:
+        source: what to call the weights in the error.
+        tensors: all of them; others are not looked at.
+
+    Raises:
+        UserError: they are integers, infinite, or no numbers.
+    """
+    for key, tensor in tensors.items():
+        if not key.endswith(("weight", "bias")):
+            continue
+        if not tensor.is_floating_point():
+            raise UserError(
+                f"{source} has integers where weights must be floats: {key} is of {tensor.dtype}; quantised "
+                "weights are not read"
+            )
+        if not torch.isfinite(tensor.flatten()[:_LOOKED_AT].float()).all():
+            raise UserError(
+                f"{source} has weights that are no finite numbers, as after a training that diverged: {key}"
+            )
 
 
 def _some(keys: Sequence[str]) -> str:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from m2svid.described import create
+from m2svid.errors import UserError
 from m2svid.model.card import ModelCard
 from m2svid.model.image_encoder import CLIPImageEncoder, ImageEncoder
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SVDAutoencoder, VideoAutoencoder
-from m2svid.weights.mismatch import check
+from m2svid.weights.mismatch import check, check_numbers
 
 Component = Literal["unet", "vae", "image_encoder"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
@@ -95,8 +96,14 @@ def build(component: Component, config: Mapping[str, Any]) -> nn.Module:
 
 
 def tensor_shapes(component: Component, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a network."""
-    return shapes_of(build(component, config).state_dict())
+    """Name -> shape of every tensor of a network. Raises UserError where the configuration is none."""
+    try:
+        return shapes_of(build(component, config).state_dict())
+    except UserError:
+        raise
+    except Exception as error:  # a library's constructor, given whatever a file says
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"the configuration of the {component} is none ({reason})") from error
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -104,14 +111,19 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def check_part(source: str, component: Component, part: Part) -> None:
-    """Raise MismatchError where the state is not that of the configuration."""
+    """Raise a UserError where the state is not that of the configuration, or holds no numbers."""
+    try:
+        expected = tensor_shapes(component, part.config)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     check(
         source,
-        tensor_shapes(component, part.config),
+        expected,
         shapes_of(part.state),
         # an old name of a buffer that transformers no longer saves
         ignored=lambda key: key.endswith("position_ids"),
     )
+    check_numbers(source, part.state)
 
 
 def load(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from m2svid.errors import UserError
-from m2svid.weights.mismatch import MismatchError, check
+from m2svid.weights.mismatch import MismatchError, check, check_numbers
 from m2svid.weights.parts import Component, Part, Parts, build, shapes_of
 from m2svid.weights.sgm_names import (
     CLIP,
@@ -85,6 +85,7 @@ def to_diffusers(
         raise MismatchError(source, missing=[error.args[0]]) from error
     layouts = {component: layout(component, config) for component, config in configs.items()}
     check(source, expected_shapes(layouts), shapes, ignored=is_leftover)
+    check_numbers(source, state)
     _check_second_encoder(source, state)
     parts = {
         component: Part(

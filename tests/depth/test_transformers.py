@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
 
 from m2svid.convert.verbs import convert
+from m2svid.depth.shot import ShotDepth
 from m2svid.depth.transformers import TransformersDepth
 from m2svid.errors import UserError
+from m2svid.video.shots import Shot
 from m2svid.weights import fetch as files
 from tests.convert.films import make_film, read_rgb
 
@@ -104,12 +111,97 @@ def test_missing_model_is_named(monkeypatch):
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(files, "snapshot_download", offline)
-    with pytest.raises(
-        UserError, match=r"--depth nobody/no-such-model can't be had: .* check the name and the network"
-    ):
+    reached = r"--depth nobody/no-such-model can't be had: .* hub can't be reached .*"
+    fetched = (
+        r"run `hf download nobody/no-such-model --local-dir nobody/no-such-model` where .* also be a file"
+    )
+    with pytest.raises(UserError, match=f"{reached}: {fetched}"):
         TransformersDepth("nobody/no-such-model")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(UserError, match="is neither a depth file nor a depth model that can be loaded"):
         TransformersDepth(str(tmp_path))
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def edit_tensors(folder, change):
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+
+
+CODE = {"AutoConfig": "mine.Config", "AutoModelForDepthEstimation": "mine.Model"}
+FAULTS = {
+    "lacks a tensor": (
+        lambda at: edit_tensors(at, lambda old: {k: v for k, v in old.items() if "head.conv1" not in k}),
+        r"does not fit the model: 2 missing: head\.conv1",
+    ),
+    "wrong shape": (
+        lambda at: edit_tensors(at, lambda old: old | {"head.conv1.weight": torch.zeros(2, 2)}),
+        r"1 wrong shape: head\.conv1\.weight is \(2, 2\), not \(4, 8, 3, 3\)",
+    ),
+    "no numbers": (
+        lambda at: edit_tensors(at, lambda old: {k: v * torch.nan for k, v in old.items()}),
+        "weights that are no finite numbers",
+    ),
+    "integers": (
+        lambda at: edit_tensors(at, lambda old: {k: v.to(torch.int32) for k, v in old.items()}),
+        "integers where weights must be floats",
+    ),
+    "cut off": (
+        lambda at: os.truncate(at / "model.safetensors", 3000),
+        "is truncated or no safetensors file",
+    ),
+    "config is a list": (
+        lambda at: (at / "config.json").write_text("[]"),
+        "must hold a JSON object, not list",
+    ),
+    "config is binary": (lambda at: (at / "config.json").write_bytes(bytes(range(256))), "is no JSON"),
+    "config is odd": (
+        lambda at: edit_config(at, neck_hidden_sizes="x"),
+        "neither a depth file nor .*neck_hid",
+    ),
+    "other task": (lambda at: edit_config(at, model_type="bert"), "neither a depth file nor .*BertConfig"),
+    "torch file": (
+        lambda at: (at / "model.safetensors").rename(at / "pytorch_model.bin"),
+        "neither a depth file nor a depth model",
+    ),
+    "brings code": (
+        lambda at: edit_config(at, model_type="mine", auto_map=CODE),
+        "it brings code of its own, which is never run",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_models_are_named(folder, tmp_path, fault, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    spoil, message = FAULTS[fault]
+    spoil(model)
+    with pytest.raises(UserError, match=rf"{model}.*{message}"):
+        TransformersDepth(str(model))
+
+
+def test_what_no_depth_depends_on_may_be_missing(folder, tmp_path):
+    """Published files of DPT lack the unused residual unit."""
+    shutil.copytree(folder, tmp_path / "model")
+    unused = "neck.fusion_stage.layers.0.residual_layer1."
+    edit_tensors(tmp_path / "model", lambda old: {k: v for k, v in old.items() if not k.startswith(unused)})
+    frames = [np.zeros((48, 64, 3), np.uint8)]
+    whole = TransformersDepth(str(folder))(frames, 0)
+    np.testing.assert_array_equal(TransformersDepth(str(tmp_path / "model"))(frames, 0), whole)
+
+
+def test_depth_that_is_no_number_is_named(folder, tmp_path, monkeypatch):
+    """Weights may be sound at their beginnings only."""
+    monkeypatch.setattr(
+        TransformersDepth, "_predict", lambda self, frames: np.full((len(frames), 4, 5), np.nan)
+    )
+    depth = ShotDepth(TransformersDepth(str(folder)), Shot(0, 0, 2), lambda *at: [None] * 2, tmp_path)
+    with pytest.raises(UserError, match="values that are no numbers between frames 0 and 2"):
+        depth.prepare(lambda _: None)

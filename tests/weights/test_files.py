@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModelWithProjection
 
 from m2svid.errors import UserError
 from m2svid.model.m2svid import M2SVid
+from m2svid.weights import fetch
 from m2svid.weights.fetch import hub_patterns
 from m2svid.weights.load import Heads, load, open_weights
 from m2svid.weights.mismatch import MismatchError
@@ -155,7 +159,7 @@ def test_output_is_never_overwritten(folder, published_file):
 
 
 def test_unknown_path():
-    with pytest.raises(UserError, match="no file or folder"):
+    with pytest.raises(UserError, match="does not exist: there is no such file or folder"):
         load("nowhere/at/all.pt")
 
 
@@ -215,3 +219,80 @@ def test_init_from_svd(svd_file, published_state, tmp_path, inputs):
     for view in range(views):
         torch.testing.assert_close(weight[:, 4 * view + 4 :][:, :4], svd[:, 4:8] / views)
     assert not weight[:, -1].any()
+
+
+@pytest.mark.parametrize(
+    "name", ["weights/m2svid", "./owner/name", "/no/such", "~/name", "here/name", "a/b/"]
+)
+def test_a_missing_path_is_never_asked_of_the_hub(name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fetch, "snapshot_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    with pytest.raises(UserError, match=f"^{name} does not exist"):
+        fetch.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (GatedRepoError("no", response=Mock()), "the hub does not give owner/name.*hf auth login"),
+        (LocalEntryNotFoundError("no"), "can't be reached.*hf download owner/name --local-dir owner/name"),
+    ],
+)
+def test_without_a_network_no_login_is_advised(error, message, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(fetch, "snapshot_download", fail)
+    with pytest.raises(
+        UserError, match=f"there is no folder owner/name on this machine, and .*{message}"
+    ) as told:
+        fetch.resolve("owner/name")
+    assert ("login" in str(told.value)) == isinstance(error, GatedRepoError)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda at: (at / "model_index.json").write_text("null"), "must hold a JSON object, not NoneType"),
+        (lambda at: (at / "unet" / "config.json").write_bytes(b"\xff\xfe"), "is no JSON"),
+        (lambda at: (at / "unet" / "config.json").write_text('{"block_out_channels": 5}'), "unet is none"),
+        (lambda at: edit_usage(at, window="25"), "window='25' must be a number of at least 1"),
+        (lambda at: edit_usage(at, overlap=25), "overlap=25 must be smaller than window=25"),
+        (lambda at: edit_usage(at, noise_aug=None), "noise_aug=None must be a number"),
+        (lambda at: edit_unet(at, lambda tensor: tensor * torch.nan), "no finite numbers"),
+        (
+            lambda at: edit_unet(at, lambda tensor: tensor.to(torch.int8)),
+            "integers where weights must be floats",
+        ),
+    ],
+)
+def test_broken_folders_are_named(folder, tmp_path, spoil, message):
+    shutil.copytree(folder, tmp_path / "model")
+    spoil(tmp_path / "model")
+    with pytest.raises(UserError, match=rf"{tmp_path / 'model'}.*{message}"):
+        load(tmp_path / "model")
+
+
+def edit_usage(folder, **changes):
+    index = json.loads((folder / "model_index.json").read_text())
+    index["m2svid"]["usage"] |= changes
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def edit_unet(folder, change):
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({key: change(tensor) for key, tensor in load_file(file).items()}, file)
+
+
+def test_a_depth_model_is_told_from_weights(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["DepthAnythingForDepthEstimation"]}')
+    with pytest.raises(UserError, match=r"a model of transformers \(DepthAnything.*named with --depth"):
+        load(tmp_path)
+
+
+def test_a_diverged_file_is_refused(published_state, tmp_path):
+    diverged = {key: torch.full_like(tensor, torch.nan) for key, tensor in published_state.items()}
+    save_file(diverged, tmp_path / "m2svid_weights.safetensors")
+    with pytest.raises(UserError, match="no finite numbers"):
+        inspect(str(tmp_path / "m2svid_weights.safetensors"), **HEADS)
