@@ -19,7 +19,8 @@ from data_prep.dataset import ClipSpec, Rejected, Source
 from data_prep.steps.video import split_evenly
 from m2svid.errors import UserError
 from m2svid.files import url
-from m2svid.video.read import VIDEO_SUFFIXES, Frame, Video, is_cover
+from m2svid.video.decode import is_cover
+from m2svid.video.read import VIDEO_SUFFIXES, Frame, Video
 
 _SKIP = 5  # s; over a longer gap it is quicker to look for a key frame than to decode
 _CUT_OFF = Fraction(1, 50)  # of the length: a container may announce a few frames that no player shows

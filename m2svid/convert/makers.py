@@ -25,10 +25,11 @@ from m2svid.inference.inpainter import Inpainter
 from m2svid.inference.memory import MemoryPlan
 from m2svid.inference.windows import WITHOUT_MODEL, Window
 from m2svid.video.colormap import colorize
+from m2svid.video.info import VideoInfo
 from m2svid.video.layouts import LAYOUTS, view_size
 from m2svid.video.pictures import Composer, Pixels, shift, to_pixels, to_tensor
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
-from m2svid.video.read import Frame, Video, VideoInfo
+from m2svid.video.read import Frame, Video
 from m2svid.video.sliding import Sliding
 from m2svid.video.write import Encoding
 from m2svid.warping.view import warp_view

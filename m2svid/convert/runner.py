@@ -144,7 +144,7 @@ class Runner:
     def _survey(self) -> Survey:
         kept = self._work.load_json("survey.json")
         if kept is not None:
-            return Survey(tuple(kept["times"]), kept["end"], tuple(Shot(**shot) for shot in kept["shots"]))
+            return Survey.from_json(kept)
         with self._report.stage("look for cuts", self._task.video.info.frames) as advance:
             film = survey(self._task.video, self._task.cuts, lambda: advance(1))
         self._work.save_json("survey.json", asdict(film))
@@ -213,7 +213,7 @@ class Runner:
         if all(self._is_done(window) for window in windows):
             return
         shot = film.shots[windows[0].shot]
-        frames = Sliding[Frame](lambda start: self._task.video.frames(start, film.times))
+        frames = Sliding[Frame](partial(film.frames, self._task.video))
         text = f"shot {shot.index + 1}: frames {shot.start} to {shot.stop - 1}"
         self._report.say(Event("shot", text, {"shot": shot.index}))
         depth = None if maker.depth is None else self._depth_of(shot, maker, frames)

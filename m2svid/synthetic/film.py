@@ -16,10 +16,11 @@ from torch import Tensor
 
 from m2svid.errors import UserError
 from m2svid.synthetic.world import ProceduralWorld
+from m2svid.video.info import Color
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.mux import assemble
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
-from m2svid.video.read import Color, parse_rate
+from m2svid.video.read import parse_rate
 from m2svid.video.shots import Survey
 from m2svid.video.write import Encoding, encode, inverse_depth
 

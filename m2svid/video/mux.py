@@ -14,9 +14,10 @@ from av.container import Flags, InputContainer, OutputContainer
 from m2svid.errors import UserError
 from m2svid.files import url, whole
 from m2svid.video import matroska as ebml
+from m2svid.video.decode import is_cover
 from m2svid.video.layouts import Layout
 from m2svid.video.mp4_boxes import add_stereo_boxes
-from m2svid.video.read import Video, is_cover
+from m2svid.video.read import Video
 from m2svid.video.shots import Survey
 from m2svid.video.write import DEPTH_TAG, ENCODERS, Encoding, read_piece
 
@@ -87,7 +88,7 @@ def assemble(
                 packets = _timed(pieces, survey, stream, time_base)
                 if video is not None and video.is_container:
                     source = stack.enter_context(av.open(url(video.path)))
-                    packets = _merged(packets, _copies(source, target))
+                    packets = _merged(packets, _copies(source, target, video.info.start))
                 for packet in packets:
                     target.mux(packet)
         except av.FFmpegError as error:
@@ -127,8 +128,11 @@ def _add_copy(target: OutputContainer, stream: av.stream.Stream) -> av.stream.St
     return copy
 
 
-def _copies(source: InputContainer, target: OutputContainer) -> Iterator[av.Packet]:
-    """Set the other streams up now; the packets of the source come when they are asked for."""
+def _copies(source: InputContainer, target: OutputContainer, start: Fraction) -> Iterator[av.Packet]:
+    """Set the other streams up now; the packets of the source come when they are asked for.
+
+    Their times count from `start`, s.
+    """
     target.metadata.update(source.metadata)
     target.set_chapters(source.chapters())
     copies = {stream.index: _add_copy(target, stream) for stream in _to_copy(source)}
@@ -137,6 +141,10 @@ def _copies(source: InputContainer, target: OutputContainer) -> Iterator[av.Pack
     def packets() -> Iterator[av.Packet]:
         for packet in source.demux(read) if read else ():
             if packet.dts is not None:
+                late = round(start / packet.time_base)
+                packet.dts -= late
+                if packet.pts is not None:
+                    packet.pts -= late
                 packet.stream = copies[packet.stream_index]
                 yield packet
 

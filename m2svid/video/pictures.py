@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.video.anaglyph import Method, anaglyph
+from m2svid.video.info import VideoInfo
 from m2svid.video.layouts import Layout, arrange
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
-from m2svid.video.read import Frame, VideoInfo
+from m2svid.video.read import Frame
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -5,7 +5,6 @@ Shapes: H W pixels as the viewer sees them (a phone's rotation is applied).
 
 from __future__ import annotations
 
-import bisect
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorRange, ColorTrc
 from numpy.typing import NDArray
 
 from m2svid.errors import UserError
 from m2svid.files import natural, url
+from m2svid.video.decode import KeyFrame, Notes, decoded, opened
+from m2svid.video.info import Color, Orientation, VideoInfo, is_rgb
 from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, to_planes
 
 log = logging.getLogger(__name__)
@@ -39,59 +40,7 @@ VIDEO_SUFFIXES = {
     ".flv",
 }
 _HDR = {ColorTrc.SMPTE2084: "PQ (HDR10, Dolby Vision)", ColorTrc.ARIB_STD_B67: "HLG"}
-# Numbers of the matrix in the stream (ITU-T H.273) that swscale names; others follow the size.
-_MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601}
-_MATRICES |= {7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
-
-
-@dataclass(frozen=True)
-class Color:
-    """Meaning of a stream's samples, as ITU-T H.273 numbers; 2 (range: 0) = unknown."""
-
-    range: int
-    primaries: int
-    transfer: int
-    matrix: int
-
-
-UNTAGGED = Color(int(ColorRange.JPEG), 2, 2, 2)  # samples that are no colours: full range
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """Facts about a video, known before its frames are read.
-
-    Attributes:
-        width: of a frame as it is to be seen, px.
-        height: of a frame as it is to be seen, px.
-        rate: frames per second on average; exact.
-        time_base: unit of the frames' `pts`, s.
-        pixel_format: planar YUV that holds the decoded samples.
-        color: tags of the stream.
-        quarter_turns: how often a decoded frame is to be turned left by 90°.
-        aspect: width of a pixel over its height.
-        frames: how many the container announces; 0 = it doesn't say.
-    """
-
-    width: int
-    height: int
-    rate: Fraction
-    time_base: Fraction
-    pixel_format: PixelFormat
-    color: Color
-    quarter_turns: int
-    aspect: Fraction
-    frames: int
-
-    @property
-    def matrix(self) -> Colorspace:
-        """YUV matrix: the tagged one, else BT.709 from 720 rows on and BT.601 below, as players assume."""
-        guess = Colorspace.ITU709 if self.height >= 720 else Colorspace.ITU601
-        return _MATRICES.get(self.color.matrix, guess)
-
-    @property
-    def full_range(self) -> bool:
-        return self.color.range == ColorRange.JPEG
+_BROADCAST = {"mpegts", "mpeg"}  # containers whose clock need not begin at 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +61,7 @@ class Frame:
 
     def rgb(self, bits: int = 8) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """(H, W, 3): uint8, or uint16 of full scale for more than 8 bits."""
-        return self._turned(self._reformat("rgb24" if bits == 8 else "rgb48le").to_ndarray())
+        return self.info.orientation.apply(self._reformat("rgb24" if bits == 8 else "rgb48le").to_ndarray())
 
     def small_bgr(self, width: int) -> NDArray[np.uint8]:
         """(h, w, 3) uint8, the frame at about this width, not turned: for finding cuts."""
@@ -121,16 +70,18 @@ class Frame:
 
     def planes(self, pixel_format: PixelFormat) -> list[Plane]:
         """Y, U and V; the decoded samples themselves where the format is the decoded one."""
-        if pixel_format.chroma == "422" and self.info.quarter_turns % 2:  # turned, it would be 4:4:0
+        if (
+            pixel_format.chroma == "422" and self.info.orientation.quarter_turns % 2
+        ):  # turned, it would be 4:4:0
             whole = PixelFormat("444", pixel_format.bits)
             turned = from_planes(self.planes(whole), whole)
             return to_planes(turned.reformat(format=pixel_format.name, interpolation=QUALITY))
         own = self.raw.format.name.replace("yuvj", "yuv") == pixel_format.name
         decoded = self.raw if own else self._reformat(pixel_format.name)
-        return [self._turned(plane) for plane in to_planes(decoded)]
+        return [self.info.orientation.apply(plane) for plane in to_planes(decoded)]
 
     def _reformat(self, pix_fmt: str) -> av.VideoFrame:
-        rgb = self.raw.format.is_rgb
+        rgb = is_rgb(self.raw.format)
         stored = ColorRange.JPEG if rgb or self.info.full_range else ColorRange.MPEG
         wanted = ColorRange.JPEG if pix_fmt.startswith("rgb") or self.info.full_range else ColorRange.MPEG
         return self.raw.reformat(
@@ -141,10 +92,6 @@ class Frame:
             dst_color_range=wanted,
             interpolation=QUALITY,
         )
-
-    def _turned(self, array: np.ndarray) -> np.ndarray:
-        turns = self.info.quarter_turns
-        return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
 
 
 class Video:
@@ -178,60 +125,58 @@ class Video:
         """A file that may hold sound, subtitles and chapters too."""
         return not self._pictures
 
-    def frames(self, start: int = 0, times: Sequence[int] | None = None) -> Iterator[Frame]:
+    def frames(
+        self, start: int = 0, keys: Sequence[KeyFrame] = (), notes: Notes | None = None
+    ) -> Iterator[Frame]:
         """The frames from number `start` on, in the order in which they are shown.
 
         Args:
             start: number of the first frame.
-            times: `pts` of all frames, known from an earlier reading; with them the file is read from
-                the last key frame before `start` and not from its beginning.
+            keys: the key frames, known from an earlier reading, in order; with them the file is read from the
+                last one before `start` and not from its beginning.
+            notes: filled while the file is read.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file can't be read, or the pictures change their size.
         """
-        if self._pictures:
-            for index in range(start, len(self._pictures)):
-                yield Frame(index, index, _decode_picture(self._pictures[index]), self.info)
-            return
-        index = 0
-        for raw, index in self._decoded(start, times):
+        key = next((key for key in reversed(keys) if key.index <= start), None)
+        first = start if self._pictures else key.index if key else 0
+        for index, raw in enumerate(self._raw(first, key, notes), first):
+            if (raw.width, raw.height) != self._stored:
+                width, height = self._stored
+                raise UserError(
+                    f"{self.path} is {width}×{height}, but from frame {index} on {raw.width}×{raw.height}: "
+                    "convert its parts as films of their own"
+                )
             if index >= start:
                 yield Frame(index, raw.pts, raw, self.info)
 
-    def _decoded(self, start: int, times: Sequence[int] | None) -> Iterator[tuple[av.VideoFrame, int]]:
-        index = -1
-        try:
-            with av.open(url(self.path)) as container:
-                stream = _video_stream(container, self.path)
-                stream.thread_type = "AUTO"
-                if start and times is not None:
-                    container.seek(times[start], stream=stream)
-                for raw in container.decode(stream):
-                    if index < 0 and start and times is not None:
-                        found = bisect.bisect_left(times, raw.pts if raw.pts is not None else times[-1] + 1)
-                        if found > start or times[found] != raw.pts:
-                            break  # the file can't be searched: read it from its beginning
-                        index = found - 1
-                    index += 1
-                    yield raw, index
-                else:
-                    return
-        except av.FFmpegError as error:
-            raise UserError(f"{self.path} can't be read after frame {index}: {error.strerror}") from error
-        yield from self._decoded(start, None)
+    def _raw(self, start: int, key: KeyFrame | None, notes: Notes | None) -> Iterator[av.VideoFrame]:
+        if not self._pictures:
+            yield from decoded(self.path, key, notes)
+        for index, path in enumerate(self._pictures[start:], start):
+            raw = _decode_picture(path)
+            raw.pts = index
+            yield raw
 
     def _probe(self) -> VideoInfo:
         if self._pictures:
-            raw, rate, time_base, frames = (
-                _decode_picture(self._pictures[0]),
-                self._rate,
-                None,
-                len(self._pictures),
-            )
-            aspect = None
+            raw, frames = _decode_picture(self._pictures[0]), len(self._pictures)
+            rate, time_base, aspect, start = self._rate, 1 / self._rate, None, Fraction(0)
         else:
-            raw, rate, time_base, frames, aspect = self._open_stream()
-        color = _color(raw)
+            with opened(self.path) as (container, stream):
+                rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+                time_base, aspect = stream.time_base, stream.sample_aspect_ratio
+                shown = (
+                    (stream.duration or 0) * time_base * rate
+                )  # fewer where an edit list leaves frames out
+                frames = 0 if 0 < shown < stream.frames - 1 else stream.frames
+                begin = container.start_time if container.format.name in _BROADCAST else None
+                start = Fraction(max(0, begin or 0), av.time_base)
+            raw = next(decoded(self.path), None)
+            if raw is None:
+                raise UserError(f"{self.path} has a video stream without a frame")
+        color, orientation = Color.of(raw), Orientation.of(raw)
         if color.transfer in _HDR:
             raise UserError(
                 f"{self.path} is HDR with {_HDR[ColorTrc(color.transfer)]}, which the models were not made "
@@ -239,40 +184,18 @@ class Video:
             )
         if raw.interlaced_frame:
             log.warning("%s is interlaced: deinterlace it first, or both views will be combed", self.path)
-        turns = round(raw.rotation / 90) % 4
-        width, height = (raw.height, raw.width) if turns % 2 else (raw.width, raw.height)
+        self._stored = raw.width, raw.height
+        sideways = orientation.quarter_turns % 2 == 1
+        width, height = (raw.height, raw.width) if sideways else (raw.width, raw.height)
         pixel_format = PixelFormat.nearest(raw.format.name)
-        if turns % 2:
-            aspect = 1 / aspect if aspect else None
+        aspect = aspect or Fraction(1)
+        if sideways:
+            aspect = 1 / aspect
             if pixel_format.chroma == "422":
                 pixel_format = PixelFormat("444", pixel_format.bits)
         return VideoInfo(
-            width,
-            height,
-            rate,
-            time_base or 1 / rate,
-            pixel_format,
-            color,
-            turns,
-            aspect or Fraction(1),
-            frames,
+            width, height, rate, time_base, pixel_format, color, orientation, aspect, frames, start
         )
-
-    def _open_stream(self) -> tuple[av.VideoFrame, Fraction, Fraction, int, Fraction | None]:
-        try:
-            with av.open(url(self.path)) as container:
-                stream = _video_stream(container, self.path)
-                raw = next(container.decode(stream), None)
-                rate = stream.average_rate or stream.guessed_rate
-                facts = (stream.time_base, stream.frames, stream.sample_aspect_ratio)
-        except FileNotFoundError as error:
-            raise UserError(f"{self.path} does not exist") from error
-        except (av.FFmpegError, OSError) as error:
-            raise UserError(f"{self.path} is not a video that can be read: {error.strerror}") from error
-        if raw is None:
-            raise UserError(f"{self.path} has a video stream without a frame")
-        time_base, frames, aspect = facts
-        return raw, rate or Fraction(25), time_base, frames, aspect
 
 
 def parse_rate(fps: str) -> Fraction:
@@ -308,23 +231,3 @@ def _decode_picture(path: Path) -> av.VideoFrame:
         raise UserError(f"{path} does not exist") from error
     except (av.FFmpegError, StopIteration, IndexError) as error:
         raise UserError(f"{path} is not a picture that can be read") from error
-
-
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    for stream in container.streams.video:
-        if not is_cover(stream):
-            return stream
-    raise UserError(f"{path} has no video stream")
-
-
-def is_cover(stream: av.VideoStream) -> bool:
-    """A picture that stands for the film, not the film."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _color(raw: av.VideoFrame) -> Color:
-    full = raw.color_range == ColorRange.JPEG or raw.format.name.startswith("yuvj")
-    if raw.format.is_rgb:  # will be written as YUV, whose tags an RGB stream can't have
-        return Color(ColorRange.MPEG, int(raw.color_primaries), int(raw.color_trc), 2)
-    chosen = ColorRange.JPEG if full else raw.color_range
-    return Color(int(chosen), int(raw.color_primaries), int(raw.color_trc), int(raw.colorspace))

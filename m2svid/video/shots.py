@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from m2svid.errors import UserError
+from m2svid.video.damage import damage
+from m2svid.video.decode import KeyFrame, Notes
 from m2svid.video.read import Frame, Video
+from m2svid.video.times import misplaced, repaired, usable
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +38,48 @@ class Survey:
     times: presentation time of every frame, in units of the video's time base, increasing.
     end: when the last frame ends.
     shots: cover all frames.
+    keys: frames at which reading can begin, by their numbers in the file.
+    left_out: numbers in the file of frames that damage has put out of order.
     """
 
     times: tuple[int, ...]
     end: int
     shots: tuple[Shot, ...]
+    keys: tuple[KeyFrame, ...] = ()
+    left_out: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Survey:
+        """The survey of which `asdict` made this."""
+        shots, keys = (Shot(**shot) for shot in kept["shots"]), (KeyFrame(**key) for key in kept["keys"])
+        return cls(tuple(kept["times"]), kept["end"], tuple(shots), tuple(keys), tuple(kept["left_out"]))
 
     def durations(self) -> list[int]:
         """Duration of every frame, in units of the time base."""
         return [later - time for time, later in pairwise([*self.times, self.end])]
 
+    def frames(self, video: Video, start: int) -> Iterator[Frame]:
+        """The frames from number `start` on.
+
+        Raises:
+            UserError: there are fewer than the survey has seen.
+        """
+        left_out = set(self.left_out)
+        numbers = [index for index in range(len(self.times) + len(left_out)) if index not in left_out]
+        index = start
+        for frame in video.frames(numbers[start], self.keys):
+            if frame.index not in left_out:
+                yield replace(frame, index=index)
+                index += 1
+        if index < len(self.times):
+            raise UserError(
+                f"{video.path} ends after {index} frames where it had {len(self.times)} before: was it "
+                "changed? Give --restart to begin again"
+            )
+
 
 def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | None = None) -> Survey:
-    """Read the whole film once, quickly.
+    """Read the whole film once, quickly; what is damaged is told.
 
     Args:
         video: the film.
@@ -53,33 +87,45 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
         on_frame: called after every frame.
 
     Raises:
-        UserError: the film is damaged or has no frame, or cuts can't be looked for.
+        UserError: the film can't be read or has no frame, or cuts can't be looked for.
     """
     detect = _cut_detector(float(video.info.rate)) if find_cuts else None
-    times: list[int | None] = []
+    own: list[int | None] = []
     cuts: list[int] = []
+    keys: list[KeyFrame] = []
+    patched: list[int] = []
+    notes = Notes()
     duration = 0
-    for frame in video.frames():
+    for frame in video.frames(notes=notes):
         if detect is not None:
             cuts += detect(frame)
-        times.append(frame.pts)
+        own.append(frame.pts)
+        if frame.raw.key_frame and frame.pts is not None:
+            keys.append(KeyFrame(frame.index, frame.pts))
+        if frame.raw.is_corrupt:
+            patched.append(frame.index)
         duration = frame.raw.duration or 0
         if on_frame is not None:
             on_frame()
-    if not times:
+    if not own:
         raise UserError(f"{video.path} has no frame")
-    if len(times) < video.info.frames:
-        log.warning(
-            "%s announces %d frames, but only %d can be read: is it complete?",
-            video.path,
-            video.info.frames,
-            len(times),
-        )
-    exact = _increasing(times, video)
-    period = round(1 / (video.info.rate * video.info.time_base))
-    bounds = [0, *sorted(set(cuts)), len(times)]
+    period = 1 / (video.info.rate * video.info.time_base)
+    left_out = misplaced(own, usable(own), period)
+    numbers = [index for index in range(len(own)) if index not in set(left_out)]
+    own = [own[index] for index in numbers]
+    kept = usable(own)
+    start = round(video.info.start / video.info.time_base)
+    times = tuple(time - start for time in repaired(own, kept, period))
+    if len(kept) < len(own):
+        unusable = f"{len(own) - len(kept)} of {len(own)} frames have no usable time"
+        log.warning("%s: %s; they are put evenly between the others", video.path, unusable)
+    for line in damage(video, times, [bisect_left(numbers, index) for index in patched], notes):
+        log.warning(line)
+    bounds = [0, *sorted({bisect_left(numbers, cut) for cut in cuts}), len(times)]
     shots = tuple(Shot(index, *bound) for index, bound in enumerate(pairwise(bounds)))
-    return Survey(exact, exact[-1] + (duration or max(1, period)), shots)
+    end = times[-1] + (duration or max(1, round(period)))
+    good = {numbers[index] for index in kept}
+    return Survey(times, end, shots, tuple(key for key in keys if key.index in good), tuple(left_out))
 
 
 def _cut_detector(rate: float) -> Callable[[Frame], list[int]]:
@@ -99,14 +145,3 @@ def _cut_detector(rate: float) -> Callable[[Frame], list[int]]:
         return [cut.frame_num for cut in detector.process_frame(moment, frame.small_bgr(_LOOK_WIDTH))]
 
     return detect
-
-
-def _increasing(times: list[int | None], video: Video) -> tuple[int, ...]:
-    """The frames' own times; where a file has none, those of its constant rate."""
-    known = [time for time in times if time is not None]
-    if len(known) == len(times) and all(time < later for time, later in pairwise(known)):
-        return tuple(known)
-    log.warning(
-        "%s has frames without a usable time: its frame rate of %s is used", video.path, video.info.rate
-    )
-    return tuple(round(index / (video.info.rate * video.info.time_base)) for index in range(len(times)))

@@ -19,8 +19,8 @@ from av.codec.context import Flags
 from m2svid.errors import UserError
 from m2svid.files import load_arrays, save_arrays
 from m2svid.video import x264
+from m2svid.video.info import UNTAGGED, Color
 from m2svid.video.planes import PixelFormat, Plane, from_planes
-from m2svid.video.read import UNTAGGED, Color
 
 CodecName = Literal["h264", "h265", "av1", "prores", "ffv1"]
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
