@@ -45,6 +45,9 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "table": Verb("train, measure and show the rows of a table of the paper", "m2svid.training.tables:table"),
     "measure": Verb("measure films that anybody made against the truth", "m2svid.evaluation.measure:measure"),
     "report": Verb("compare methods by results", "m2svid.report.make:report"),
+    "study": {
+        "make": Verb("pages and films with which people compare methods", "m2svid.study.make:make"),
+    },
     "convert": FilmVerb("turn films into stereo films", "m2svid.convert.verbs:convert"),
     "depth": FilmVerb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
     "warp": FilmVerb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),

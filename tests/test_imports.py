@@ -22,7 +22,7 @@ comfort
 evaluation
 sheets convert
 training report
-bench
+study bench
 cli
 __main__
 """

@@ -18,8 +18,9 @@ from __future__ import annotations
 import ctypes
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import chain
 from unittest import mock
 
 import av
@@ -50,15 +51,17 @@ GROUP_OF_PICTURES = 8
 _PNG_OPTIONS = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_COMPRESSION, 3]
 
 
-def encode_video(frames: Tensor, fps: Fraction, crf: int) -> bytes:
+def encode_video(frames: Iterable[Tensor], fps: Fraction, crf: int) -> bytes:
     """H.264 in MP4, 4:2:0, BT.709, full range, constant frame rate.
 
     Args:
-        frames: (T, 3, H, W) uint8; H and W even.
+        frames: (T, 3, H, W) uint8, or one after the other; H and W even.
         fps: exact frame rate.
         crf: x264's constant rate factor, 0..51; smaller is better and larger in bytes.
     """
-    _, _, height, width = frames.shape
+    frames = iter(frames)
+    first = next(frames)
+    _, height, width = first.shape
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0"}
@@ -71,7 +74,7 @@ def encode_video(frames: Tensor, fps: Fraction, crf: int) -> bytes:
         context.thread_count = 1  # x264 makes other bytes with other numbers of threads
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _FULL_RANGE
-        for frame in frames:
+        for frame in chain([first], frames):
             picture = av.VideoFrame.from_ndarray(_yuv420(frame), "yuv420p")
             picture.colorspace, picture.color_range = _BT709, _FULL_RANGE
             container.mux(stream.encode(picture))

@@ -1,0 +1,115 @@
+"""A browser without a window that a test drives: the DevTools protocol over two pipes, no other package."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
+_PATIENCE = 60  # s
+
+
+class Browser:
+    """One tab.
+
+    Args:
+        profile: folder in which the browser keeps what it has to.
+        size: of the window, px.
+    """
+
+    def __init__(self, profile: Path, size: tuple[int, int] = (1400, 1000)) -> None:
+        ours_in, theirs_out = os.pipe()
+        theirs_in, self._out = os.pipe()
+        words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
+        words += [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "--mute-audio"]
+        # The protocol's pipes are the descriptors 3 and 4.
+        script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", script, "bash", *words, "about:blank"],
+            pass_fds=(theirs_in, theirs_out),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._in, self._rest, self._numbers = ours_in, b"", itertools.count(1)
+        self.requests: list[str] = []
+        self._session: dict[str, str] = {}
+        targets = self.call("Target.getTargets")["targetInfos"]
+        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        attached = self.call("Target.attachToTarget", targetId=page, flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
+        for domain in ("Page", "Network", "Runtime"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params, **self._session}
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while (answer := self._read()).get("id") != number:
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requests.append(answer["params"]["request"]["url"])
+        assert "error" not in answer, (method, answer)
+        return answer["result"]
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            assert select.select([self._in], [], [], _PATIENCE)[0], "the browser doesn't answer"
+            received = os.read(self._in, 1 << 20)
+            assert received, "the browser has ended"
+            self._rest += received
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+    def open(self, address: str) -> None:
+        self.call("Page.navigate", url=address)
+        self.wait(f"location.href === {json.dumps(address)} && document.readyState === 'complete'")
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression, or what its promise gives."""
+        found = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True
+        )
+        assert "exceptionDetails" not in found, (script, found["exceptionDetails"])
+        return found["result"].get("value")
+
+    def wait(self, script: str) -> None:
+        """Wait until an expression is true."""
+        until = time.monotonic() + _PATIENCE
+        while not self.evaluate(script):
+            assert time.monotonic() < until, f"this never became true: {script}"
+            time.sleep(0.05)
+
+    def click(self, selector: str) -> None:
+        """Click with the mouse in the middle of the only element that is shown and matches."""
+        x, y = self.evaluate(
+            f"""(() => {{
+              const all = [...document.querySelectorAll({selector!r})].filter(e => e.getClientRects().length);
+              if (all.length !== 1) throw all.length + " elements match";
+              all[0].scrollIntoView({{block: "center"}});
+              const box = all[0].getBoundingClientRect();
+              return [box.x + box.width / 2, box.y + box.height / 2];
+            }})()"""
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def type(self, text: str) -> None:
+        self.call("Input.insertText", text=text)
+
+    def screenshot(self, path: Path) -> None:
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
