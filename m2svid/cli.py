@@ -66,6 +66,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "weights": Verb("time and memory of import, forward and export", "m2svid.bench.weights:run"),
         "convert": Verb("frames/s of the stages of convert", "m2svid.bench.convert:run"),
         "prepare": Verb("frames/s of preparing Stereo4D by stage, and scaling", "data_prep.bench:run"),
+        "methods": Verb("cost of the methods of Tables 2 and 9", "m2svid.bench.methods:run"),
         "seam": Verb("change at window borders over change inside", "m2svid.bench.seam:run"),
     },
 }

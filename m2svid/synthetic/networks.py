@@ -22,6 +22,16 @@ from transformers import (
 
 from m2svid.files import whole
 
+ZEROSCOPE_SCHEDULER = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+"""Zeroscope's noise schedule, as published."""
+
 _CONTEXT = 32  # channels of embeddings
 _TOKENS = 9
 
@@ -84,15 +94,7 @@ def _make_zeroscope(folder: Path) -> None:
         norm_num_groups=8,
     )
     unet.save_pretrained(folder / "unet")
-    scheduler = DDPMScheduler(
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        clip_sample=False,
-        steps_offset=1,
-        timestep_spacing="leading",
-    )
-    scheduler.save_pretrained(folder / "scheduler")
+    DDPMScheduler(**ZEROSCOPE_SCHEDULER).save_pretrained(folder / "scheduler")
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = folder / "tokenizer"

@@ -59,7 +59,9 @@ class FrameMatrix:
         schedule: Schedule,
     ) -> None:
         self._unet, self._vae, self._scheduler = unet, vae, scheduler
-        self._text, self._schedule = text.to(unet.dtype), schedule
+        # diffusers looks through all parameters for these, which takes milliseconds
+        self._unet_dtype, self._vae_dtype = unet.dtype, vae.dtype
+        self._text, self._schedule = text.to(self._unet_dtype), schedule
         self._generator: Generator | None = None
         self._downscale = 2 ** (len(vae.config.block_out_channels) - 1)
 
@@ -135,7 +137,7 @@ class FrameMatrix:
 
     def _predict(self, frames: Tensor, t: int) -> Tensor:
         """The guided noise of (F, C, h, w)."""
-        x = frames.to(self._unet.dtype).transpose(0, 1).expand(2, -1, -1, -1, -1)
+        x = frames.to(self._unet_dtype).transpose(0, 1).expand(2, -1, -1, -1, -1)
         free, wanted = self._unet(x, t, self._text).sample.transpose(1, 2).float()
         return free + self._schedule.guidance * (wanted - free)
 
@@ -147,12 +149,12 @@ class FrameMatrix:
 
     def _encode(self, view: Tensor) -> Tensor:
         """(T, 3, H, W) in [0, 1] -> a sample of the posterior, scaled, (T, C, h, w)."""
-        posterior = self._vae.encode((view * 2 - 1).to(self._vae.dtype)).latent_dist
+        posterior = self._vae.encode((view * 2 - 1).to(self._vae_dtype)).latent_dist
         return posterior.sample(self._generator).float() * self._vae.config.scaling_factor
 
     def _decode(self, z: Tensor) -> Tensor:
         """(T, C, h, w) -> (T, 3, H, W) in [0, 1]."""
-        z = (z / self._vae.config.scaling_factor).to(self._vae.dtype)
+        z = (z / self._vae.config.scaling_factor).to(self._vae_dtype)
         return (self._vae.decode(z, num_frames=len(z)).sample.float() / 2 + 0.5).clamp(0, 1)
 
 

@@ -55,6 +55,9 @@ class Weights(Method):
         attention: strategy, where the weights don't tell it, see `M2SVid.from_pretrained`.
         backbone: weights of VAE and image encoder, where `path` holds a U-Net only.
         half: run in bfloat16.
+
+    Attributes:
+        model: opened by `prepare`, unless it has been set.
     """
 
     def __init__(
@@ -77,6 +80,10 @@ class Weights(Method):
     def model(self) -> M2SVid:
         assert self._model is not None, "prepare() comes before predict()"
         return self._model
+
+    @model.setter
+    def model(self, model: M2SVid) -> None:
+        self._model = model
 
     @property
     def sampler(self) -> Sampler:

@@ -40,6 +40,9 @@ class SVG(Method):
         schedule: see `Schedule`; about 2,950 network passes of 16 frames with the defaults.
         half: run the U-Net in float16; the published code runs the VAE in it, too, where it may overflow.
         name: see `Method`; None = "svg".
+
+    Attributes:
+        matrix: the networks in their loop; made by `prepare`, unless it has been set.
     """
 
     own_name = "svg"
@@ -65,16 +68,16 @@ class SVG(Method):
         self._prompts = [negative_prompt, prompt]
         self._num_views, self._schedule = num_views, schedule
         self._dtype = torch.float16 if half else torch.float32
-        self._matrix: FrameMatrix | None = None
+        self.matrix: FrameMatrix | None = None
 
     def prepare(self, trained: Trained, device: torch.device) -> None:
-        if self._matrix is not None:
+        if self.matrix is not None:
             return
         unet = self._load(UNet3DConditionModel, self.path, "unet", torch_dtype=self._dtype).to(device).eval()
         vae = self._load(AutoencoderKLTemporalDecoder, self.vae, "vae").to(device).eval()
         scheduler = self._load(DDPMScheduler, self.path, "scheduler")
         text = self._embed().to(device)
-        self._matrix = FrameMatrix(unet, vae, scheduler, text, self._schedule)
+        self.matrix = FrameMatrix(unet, vae, scheduler, text, self._schedule)
 
     @torch.no_grad()
     def _embed(self) -> Tensor:
@@ -99,4 +102,4 @@ class SVG(Method):
         seen = [warped_by(self.warp, clip, share) for share in shares]
         views = torch.cat([clip.left, *(view.warped for view in seen)])  # (V, T, 3, H, W)
         known = torch.cat([torch.ones_like(clip.hole), *(~view.hole for view in seen)])
-        return self._matrix(views, known, generator)[None]
+        return self.matrix(views, known, generator)[None]

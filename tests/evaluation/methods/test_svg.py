@@ -201,7 +201,7 @@ def test_the_matrix_goes_from_the_left_eye_to_the_right_one(folders):
         given.update(views=views, known=known)
         return views[-1]
 
-    method._matrix = keep
+    method.matrix = keep
     right = method.predict(clip, torch.Generator())
     assert torch.equal(given["views"][0], clip.left[0]) and given["known"][0].all()
     for view, share in ((1, 0.5), (2, 1.0)):
