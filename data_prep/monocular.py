@@ -56,9 +56,10 @@ class Monocular(Dataset):
 
     Attributes:
         films: films, or folders with films in them.
-        depth: depth of the films: a depth model of transformers (folder or hub id), DepthCrafter (its folder,
-            or tencent/DepthCrafter), the depth file of one film, or a folder with one for each film, of the
-            film's name with or without `_depth`: npz, gray video, or folder of pictures.
+        depth: depth of the films: a depth model of transformers (folder or hub id), video-depth-anything,
+            DepthCrafter (its folder, or tencent/DepthCrafter), the depth file of one film, or a folder with
+            one for each film, of the film's name with or without `_depth`: npz, gray video, or folder of
+            pictures.
         depth_backbone: Stable Video Diffusion's folder or hub id, which DepthCrafter uses.
         depth_kind: what a depth file holds: "inverse" (near is large), "flipped" (near is small), "metric"
             (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.

@@ -60,7 +60,7 @@ class RunOptions(FilmOptions):
         vram: limit of the memory that models may take on each GPU, for instance 8G; auto = all of it. Where
             it doesn't suffice, the run says so, lowers tile, decode chunk and decode tile, or DepthCrafter's
             window, and continues; those that are given stay as they are.
-        dtype: numbers that M2SVid and DepthCrafter calculate with; auto = float16 on a GPU, float32
+        dtype: numbers that models of videos calculate with; auto = float16 on a GPU, float32
             elsewhere.
         seed: of all noise; the same seed gives the same film.
         restart: make an output again that exists, or was begun with other settings.
@@ -86,13 +86,15 @@ class DepthOptions(RunOptions):
     """Options of the verbs that need depth.
 
     Args:
-        depth: depth of the film: an npz with `depth` (T, H, W), a gray video, one or a folder of pictures; a
-            depth model of transformers (local folder or hub id); or DepthCrafter: its folder, or
-            tencent/DepthCrafter. A model that is not on this machine is downloaded, and the log says so.
+        depth: depth of the film: an npz with `depth` (T, H, W), or npy; a gray video; one or a folder of
+            pictures; a depth model of transformers (local folder or hub id); video-depth-anything, or a file
+            or folder of its weights; or DepthCrafter: its folder, or tencent/DepthCrafter. A model that is
+            not on this machine is downloaded, and the log says so.
         depth_backbone: Stable Video Diffusion's folder or hub id, whose autoencoder and image encoder
             DepthCrafter uses.
         depth_kind: values of a depth file: "inverse" (near is large), "flipped" (near is small), "metric"
-            (distance), or "auto": inverse or flipped, by which of bottom and top of the picture is nearer.
+            (distance), or "auto": as the file says, else by which of bottom and top of the picture is nearer
+            and by the values' range; it is printed.
     """
 
     section: ClassVar[str] = "depth"

@@ -20,9 +20,9 @@ from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from m2svid.errors import UserError
-from m2svid.files import natural
+from m2svid.files import natural, url
 from m2svid.video.planes import to_planes
-from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, Video, url
+from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, Video
 from m2svid.video.write import DEPTH_TAG
 
 _ARRAYS = {".npz", ".npy"}

@@ -9,6 +9,7 @@ from m2svid.depth.base import DepthEstimator, DepthRequest
 # The first that accepts a name opens it. Files come first, because models take seconds to import.
 ESTIMATORS = (
     "m2svid.depth.files:DepthFile",
+    "m2svid.depth.video_depth_anything:VideoDepthAnything",
     "m2svid.depth.depthcrafter:DepthCrafter",
     "m2svid.depth.transformers:TransformersDepth",
 )

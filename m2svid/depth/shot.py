@@ -108,6 +108,7 @@ class ShotDepth:
         """Throw the maps away: the shot is done."""
         for place in range(len(self._stretches)):
             self._piece(place).unlink(missing_ok=True)
+            self._state(place).unlink(missing_ok=True)
 
     def _estimate(self, place: int) -> None:
         start, stop = self._stretches[place]
@@ -121,17 +122,19 @@ class ShotDepth:
             )
         low, high = float(maps.min()), float(maps.max())
         values = np.round((maps - low) / max(high - low, 1e-30) * 65535).astype(np.uint16)
-        arrays = {"values": values, "range": np.array([low, high]), "bounds": bounds(maps)}
         if after is not None:
-            arrays["after"] = after
+            save_arrays(self._state(place), after=after)
+        arrays = {"values": values, "range": np.array([low, high]), "bounds": bounds(maps)}
         save_arrays(self._piece(place), **arrays)
+        if place:
+            self._state(place - 1).unlink(missing_ok=True)  # as large as many maps, and no longer needed
 
     def _before(self, place: int) -> NDArray[Any] | None:
         """State left by the stretch before, maybe in an earlier run."""
         if not place or not self._estimator.overlap:
             return None
-        with np.load(self._piece(place - 1)) as piece:
-            return piece["after"]
+        with np.load(self._state(place - 1)) as state:
+            return state["after"]
 
     def _records(self, name: str) -> NDArray[np.float64]:
         """One array of all pieces, joined."""
@@ -149,6 +152,9 @@ class ShotDepth:
     def _piece(self, place: int) -> Path:
         start, stop = self._stretches[place]
         return self._folder / f"{start:08d}-{stop:08d}.npz"
+
+    def _state(self, place: int) -> Path:
+        return self._piece(place).with_suffix(".state.npz")
 
 
 def _stretches(shot: Shot, chunk: int, overlap: int) -> list[tuple[int, int]]:

@@ -105,19 +105,24 @@ def test_windows_of_a_long_shot_continue_each_other_and_are_resumed(folders, fra
     def read(start, stop):
         return frames[start:stop]
 
+    def read_until_killed(start, stop):
+        if start == WINDOWS[2][0]:
+            raise KeyboardInterrupt
+        return frames[start:stop]
+
     model, sampler = make()._model, make()._clip.sampler
     z = plain_latents(model, sampler, frames, 7, 3)
     expected = np.concatenate([plain_depth(model, z[:, start:stop]) for start, stop in WINDOWS])
     low, high = expected.min(), expected.max()
 
-    shot = ShotDepth(make(), Shot(0, 0, 14), read, tmp_path)
+    shot = ShotDepth(make(), Shot(0, 0, 14), read, tmp_path / "whole")
     shot.prepare(lambda _: None)
     whole = shot.get(0, 14, frames)
     np.testing.assert_allclose(whole, (expected - low) / (high - low), atol=2e-3)
-    pieces = sorted(tmp_path.iterdir())
-    assert len(pieces) == 3
-    pieces[2].unlink()  # as if the run had died before the last window, which knows of the first
-    again = ShotDepth(make(), Shot(0, 0, 14), read, tmp_path)
+    assert len(list((tmp_path / "whole").iterdir())) == 3  # what windows tell each other is not kept
+    with pytest.raises(KeyboardInterrupt):  # before the last window, which knows of the first
+        ShotDepth(make(), Shot(0, 0, 14), read_until_killed, tmp_path / "two").prepare(lambda _: None)
+    again = ShotDepth(make(), Shot(0, 0, 14), read, tmp_path / "two")
     again.prepare(lambda _: None)
     np.testing.assert_array_equal(again.get(0, 14, frames), whole)
 
