@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from m2svid.attention import AttentionStrategy, Disoccluded, Factorized, Full
     from m2svid.batch import StereoBatch
+    from m2svid.convert import convert
     from m2svid.data.shards import Clip, ShardWriter
     from m2svid.errors import UserError
     from m2svid.inference.refiner import Refiner
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "m2svid.attention": ("AttentionStrategy", "Disoccluded", "Factorized", "Full"),
     "m2svid.batch": ("StereoBatch",),
+    "m2svid.convert": ("convert",),
     "m2svid.data.shards": ("Clip", "ShardWriter"),
     "m2svid.errors": ("UserError",),
     "m2svid.inference.refiner": ("Refiner",),

@@ -1,4 +1,5 @@
-"""Progress of a run: bars for people, a line of JSON for every event for scripts, or nothing."""
+"""Progress of a run: bars for people, a line of JSON for every event for scripts, calls for programs, or
+nothing."""
 
 from __future__ import annotations
 
@@ -33,24 +34,30 @@ class Event:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+Listener = Callable[[Event], None]
+"""Called with every event, progress included; with several devices, from several threads."""
+
+
 class Reporter:
     """Tell what happens.
 
     Args:
-        mode: "bar" for people, "json" for scripts (one object a line on standard error), "quiet".
+        mode: "bar" for people, "json" for scripts (one object a line on standard error), "quiet"; or what is
+            called with every event.
     """
 
-    def __init__(self, mode: Mode = "bar") -> None:
-        self._mode = mode
+    def __init__(self, mode: Mode | Listener = "bar") -> None:
+        self._bar = mode == "bar"
+        self._listen = {"bar": self._show, "json": _write, "quiet": _ignore}.get(mode, mode)
         self._console = Console(stderr=True, highlight=False)
         self._bars = _Bars(self._console)
 
     def say(self, event: Event) -> None:
         """Tell of an event at once."""
-        if self._mode == "json":
-            _write(event=event.name, text=event.text, **event.fields)
-        elif self._mode == "bar":
-            self._console.print(event.text, markup=False, soft_wrap=True)
+        self._listen(event)
+
+    def _show(self, event: Event) -> None:
+        self._console.print(event.text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -63,23 +70,23 @@ class Reporter:
             total: frames; 0 = not known.
             done: frames finished by an earlier run.
         """
-        if self._mode == "bar":
+        if self._bar:
             with self._bars.bar(name, total, done) as advance:
                 yield advance
         else:
-            yield self._lines(name, total, done)
+            yield self._events(name, total, done)
 
-    def _lines(self, name: str, total: int, done: int) -> Advance:
-        """A line of JSON for every step of more than one frame."""
+    def _events(self, name: str, total: int, done: int) -> Advance:
+        """An event for every step of more than one frame."""
         count, began = done, time.monotonic()
 
         def advance(frames: int) -> None:
             nonlocal count
             count += frames
-            if self._mode == "json" and frames > 1:
-                speed = (count - done) / max(time.monotonic() - began, 1e-9)
-                facts = {"stage": name, "frames": frames, "done": count, "total": total}
-                _write(event="progress", **facts, speed=round(speed, 2))
+            if frames > 1:
+                speed = round((count - done) / max(time.monotonic() - began, 1e-9), 2)
+                facts = {"stage": name, "frames": frames, "done": count, "total": total, "speed": speed}
+                self.say(Event("progress", f"{name}: {count} of {total or '?'} frames", facts))
 
         return advance
 
@@ -126,5 +133,9 @@ class _Bars:
         return progress
 
 
-def _write(**facts: Any) -> None:
-    sys.stderr.write(json.dumps(facts) + "\n")
+def _write(event: Event) -> None:
+    sys.stderr.write(json.dumps({"event": event.name, "text": event.text, **event.fields}) + "\n")
+
+
+def _ignore(event: Event) -> None:
+    pass

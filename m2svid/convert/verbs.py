@@ -43,8 +43,14 @@ def convert(input: list[str] | str, output: Path | None = None, **options: Any) 
         UserError: a mistake; with several films, after all others were converted.
     """
     chosen = Options(**options)
-    report = Reporter(chosen.progress)
-    given = [Path(each) for each in ([input] if isinstance(input, str | Path) else input)]
+    given = [input] if isinstance(input, str | Path) else input
+    convert_films(list(map(Path, given)), output, chosen, Reporter(chosen.progress))
+
+
+def convert_films(
+    given: list[Path], output: Path | None, chosen: Options, report: Reporter
+) -> dict[Path, Path]:
+    """Convert films as `convert` does, and name the stereo film of each."""
     films, made = find_films(given)
     for file in made:
         text = f"{file} was made of a film beside it: skipped; name it alone to convert it"
@@ -63,9 +69,11 @@ def convert(input: list[str] | str, output: Path | None = None, **options: Any) 
             report.say(Event("failed", f"{film}: {error}", {"file": str(film)}))
 
     tasks: dict[Path, Task] = {}
-    for film, name in output_names(films, output, chosen, alone=films == given).items():
+    alone = films == given and len(films) == 1
+    names = output_names(films, output, chosen, alone)
+    for film, name in names.items():
         with others_go_on(film):
-            if films != given and _is_done(name, chosen):
+            if not alone and _is_done(name, chosen):
                 report.say(Event("skipped", f"{name} exists: skipped", {"file": str(name)}))
                 continue
             inputs = {"input": film, **named_files(chosen)}
@@ -75,6 +83,7 @@ def convert(input: list[str] | str, output: Path | None = None, **options: Any) 
             _convert(task, chosen, models, report)
     if failed:
         raise UserError(f"{len(failed)} of {len(films)} films failed: {', '.join(map(str, failed))}")
+    return names
 
 
 def _is_done(output: Path, options: Options) -> bool:
