@@ -9,6 +9,8 @@ from m2svid.convert.options import StereoOptions
 from m2svid.errors import UserError
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from m2svid.video.streams import best_container
+from m2svid.video.write import CONTAINERS
 
 EYES = ("_left", "_right")  # files of the layout `pair`
 _MADE = {layout.suffix for layout in LAYOUTS.values() if layout.suffix} | {*EYES, "_depth", "_depth_preview"}
@@ -76,13 +78,11 @@ def made_folder(folder: Path) -> Path:
 
 def output_name(film: Path, output: Path | None, options: StereoOptions) -> Path:
     """Name the stereo film of a film."""
-    suffix = ".mp4"
-    if film.suffix.lower() in IMAGE_SUFFIXES:
-        suffix = ".png"
-    elif film.suffix.lower() == ".mkv" or options.codec == "ffv1":
-        suffix = ".mkv"
-    elif options.codec == "prores":
-        suffix = ".mov"
+    suffix = ".png"
+    if film.suffix.lower() not in IMAGE_SUFFIXES:
+        allowed = CONTAINERS[options.codec]
+        matroska = film.suffix.lower() == ".mkv" and ".mkv" in allowed
+        suffix = ".mkv" if matroska else best_container(film, allowed, options.drop_streams)
     return output_path(output, film.with_name(f"{film.stem}{LAYOUTS[options.layout].suffix}{suffix}"))
 
 

@@ -76,8 +76,9 @@ class RunOptions(FilmOptions):
     progress: Mode = "bar"
 
     def settings(self) -> dict[str, Any]:
-        """The options that the result depends on: not those on where the run computes and what it shows."""
-        aside = {"restart", "progress", "devices", "vram"}
+        """The options that the result depends on: not where the run computes, what it shows, and
+        what is only joined to the pictures."""
+        aside = {"restart", "progress", "devices", "vram", "drop_streams", "convert_streams"}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
 
 
@@ -296,6 +297,10 @@ class EncodingOptions(RunOptions):
         crf: constant quality, smaller = better; the codec's own default if not given.
         preset: the encoder's speed; its own default if not given.
         bits: 8 or 10 bits a sample; those of the source if not given.
+        drop_streams: streams of the source to leave out: their numbers, or audio, subtitle, attachment, all,
+            for instance 2,subtitle.
+        convert_streams: convert sound that the output's container doesn't take, although that loses quality.
+            Without it the run asks before it begins; conversions that lose nothing are always made.
     """
 
     section: ClassVar[str] = "encoding"
@@ -303,6 +308,8 @@ class EncodingOptions(RunOptions):
     crf: int | None = None
     preset: str | None = None
     bits: Literal[8, 10] | None = None
+    drop_streams: str | None = None
+    convert_streams: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ from m2svid.files import check_output, load_arrays, save_arrays, whole
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.inference.windows import Window, plan_windows
 from m2svid.video.layouts import Layout
-from m2svid.video.mux import assemble, check_streams, left_out
+from m2svid.video.mux import assemble
 from m2svid.video.pictures import Pixels
 from m2svid.video.read import Frame, Video
 from m2svid.video.shots import Shot, Survey, survey
 from m2svid.video.sliding import Sliding
+from m2svid.video.streams import Choice, Others, plan_others
 from m2svid.video.write import CONTAINERS, Encoding, check_codec, encode
 
 
@@ -58,7 +59,7 @@ class Task:
         options: that the results depend on, as JSON.
         cuts: find shots.
         restart: make files again that exist, or were begun with other settings.
-        copy_streams: take sound, subtitles, chapters and attachments over.
+        streams: what to do with sound, subtitles and attachments; None = they are not taken over.
     """
 
     video: Video
@@ -67,12 +68,23 @@ class Task:
     options: Mapping[str, Any]
     cuts: bool
     restart: bool
-    copy_streams: bool
+    streams: Choice | None
 
     def work_folder(self, settings: Mapping[str, Any] | None = None) -> WorkFolder:
         first = next(iter(self.targets.values()))
         stamps = {name: file_stamp(path) for name, path in self.inputs.items()}
         return WorkFolder(first.path, {**self.options, **stamps, **(settings or {})}, self.restart)
+
+    def others(self, target: Target) -> Others | None:
+        """What becomes of the streams beside the film; None where the result gets none.
+
+        Raises:
+            UserError: the container doesn't take one, and the user has a choice.
+        """
+        if self.streams is None or target.encoding is None or not self.video.is_container:
+            return None
+        allowed = CONTAINERS[target.encoding.codec]
+        return plan_others(self.video, target.path, allowed, self.streams)
 
     def check(self) -> None:
         """Check, before the work begins, that every file can be made as asked.
@@ -87,10 +99,9 @@ class Task:
             if encoding is not None:
                 check_codec(encoding.codec)
                 if path.suffix.lower() not in CONTAINERS[encoding.codec]:
-                    allowed = ", ".join(sorted(CONTAINERS[encoding.codec]))
+                    allowed = ", ".join(CONTAINERS[encoding.codec])
                     raise UserError(f"{path} must end in one of {allowed} for codec {encoding.codec}")
-                if self.copy_streams:
-                    check_streams(self.video, path)
+                self.others(target)
             if path.exists() and not self.restart and name not in joined:
                 raise UserError(f"{path} exists: give --restart to make it again, or another output")
             if not path.parent.is_dir():
@@ -181,8 +192,9 @@ class Runner:
         self._report.say(Event("plan", text, fields))
         if depth is not None:
             self._report.say(Event("depth", f"depth: {depth.description}"))
-        for line in left_out(video) if self._task.copy_streams else ():
-            self._report.say(Event("left out", line))
+        others = self._task.others(next(iter(self._task.targets.values())))
+        for line in others.told if others else ():
+            self._report.say(Event("stream", line))
         for event in self._makers[0].describe():
             self._report.say(event)
 
@@ -274,9 +286,8 @@ class Runner:
             if target.encoding is None:
                 save_picture(pieces[0], target.path)
             else:
-                other = video if self._task.copy_streams else None
-                times = video.info.time_base
-                assemble(pieces, target.encoding, target.layout, times, film, other, target.path)
+                others, times = self._task.others(target), video.info.time_base
+                assemble(pieces, target.encoding, target.layout, times, film, others, target.path)
             fields = {"file": str(target.path), "memory": self._memory()}
             self._report.say(Event("done", f"{target.path} is complete", fields))
 

@@ -24,6 +24,7 @@ from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import Composer
 from m2svid.video.planes import PixelFormat
 from m2svid.video.read import IMAGE_SUFFIXES, Video
+from m2svid.video.streams import Choice
 from m2svid.video.write import inverse_depth, lossless
 
 
@@ -127,7 +128,7 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
         targets["preview"] = Target(output.with_name(f"{output.stem}_preview.mp4"), encoding, right)
         composer = Composer(right, encoding.pixel_format, video.info, "dubois")
     inputs, settings = {"input": input, **named_files(chosen)}, chosen.settings() | {"preview": preview}
-    task = Task(video, inputs, targets, settings, chosen.cuts, chosen.restart, copy_streams=False)
+    task = Task(video, inputs, targets, settings, chosen.cuts, chosen.restart, streams=None)
     task.check()
     Runner(task, [DepthMaker(each, composer) for each in depths], Reporter(chosen.progress)).run()
 
@@ -155,7 +156,7 @@ def warp(input: Path, output: Path | None = None, **options: Any) -> None:
         "hole": Target(folder / "hole.mkv", gray, right),
     }
     inputs = {"input": input, **named_files(chosen)}
-    task = Task(video, inputs, targets, chosen.settings(), chosen.cuts, chosen.restart, copy_streams=False)
+    task = Task(video, inputs, targets, chosen.settings(), chosen.cuts, chosen.restart, streams=None)
     task.check()
     depths = Models(chosen).depths(chosen, chosen.depth_range)
     makers = [WarpMaker(info, each, largest, stored) for each in depths]
@@ -199,6 +200,7 @@ def _stereo_task(
     for path in files.values():
         check_output(path, films)
     targets = {name: Target(path, encoding, LAYOUTS[options.layout]) for name, path in files.items()}
-    task = Task(video, inputs, targets, options.settings(), options.cuts, options.restart, copy_streams=True)
+    streams = Choice(options.drop_streams, options.convert_streams)
+    task = Task(video, inputs, targets, options.settings(), options.cuts, options.restart, streams)
     task.check()
     return task

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import Flags, InputContainer, OutputContainer
@@ -14,40 +15,14 @@ from av.container import Flags, InputContainer, OutputContainer
 from m2svid.errors import UserError
 from m2svid.files import url, whole
 from m2svid.video import matroska as ebml
-from m2svid.video.decode import is_cover
+from m2svid.video.carry import carry
 from m2svid.video.layouts import Layout
 from m2svid.video.mp4_boxes import add_stereo_boxes
-from m2svid.video.read import Video
 from m2svid.video.shots import Survey
+from m2svid.video.streams import Others, container_format, open_source, without_refused
 from m2svid.video.write import DEPTH_TAG, ENCODERS, Encoding, read_piece
 
 log = logging.getLogger(__name__)
-
-_COPIED = ("audio", "subtitle", "attachment")
-
-
-def check_streams(video: Video, output: Path) -> None:
-    """Check, before the work begins, that the container takes all streams that will be copied.
-
-    Raises:
-        UserError: a stream does not fit into it.
-    """
-    if not video.is_container:
-        return
-    # the file is not made: that would only happen with its header
-    with (
-        av.open(url(video.path)) as source,
-        av.open(url(output), "w", format=_format(output)) as target,
-    ):
-        for stream in _to_copy(source):
-            try:
-                _add_copy(target, stream)
-            except ValueError as error:
-                name = stream.codec_context.name if stream.codec_context else stream.type
-                raise UserError(
-                    f"stream {stream.index} of {video.path} ({stream.type}, {name}) does not fit into "
-                    f"{output.suffix}: name the output .mkv"
-                ) from error
 
 
 def assemble(
@@ -56,10 +31,13 @@ def assemble(
     layout: Layout,
     time_base: Fraction,
     survey: Survey,
-    video: Video | None,
+    others: Others | None,
     output: Path,
 ) -> None:
     """Write the film; it appears under its name only when complete.
+
+    What can't be written of other streams, for instance a damaged packet, is left out with a warning: the
+    pictures are worth more.
 
     Args:
         pieces: encoded windows in order, together all frames.
@@ -67,88 +45,77 @@ def assemble(
         layout: of the views in the picture, which the container tells.
         time_base: unit of the frames' times, s.
         survey: times of the frames.
-        video: the source, whose other streams are copied; None = nothing is copied.
+        others: streams of the source to carry over; None = nothing is.
         output: the film.
 
     Raises:
         UserError: it can't be written.
     """
-    matroska = _format(output) == "matroska"
-    again = "run the same command again"
-    with whole(output, again) as temporary:
+    matroska = container_format(output.suffix) == "matroska"
+    describe = ebml.add_projection if matroska else add_stereo_boxes
+    with whole(output, "when that is mended, the same command joins the finished pieces") as temporary:
         try:
-            with contextlib.ExitStack() as stack:
-                target = stack.enter_context(av.open(url(temporary), "w", format=_format(output)))
-                target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
-                stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
-                encoding.apply(stream.codec_context)
-                stream.time_base = time_base
-                stream.metadata.update(ebml.tags(layout) if matroska else {})
-                stream.metadata.update({DEPTH_TAG: encoding.depth} if encoding.depth else {})
-                packets = _timed(pieces, survey, stream, time_base)
-                if video is not None and video.is_container:
-                    source = stack.enter_context(av.open(url(video.path)))
-                    packets = _merged(packets, _copies(source, target, video.info.start))
-                for packet in packets:
-                    target.mux(packet)
+            _write(pieces, encoding, layout, time_base, survey, others, temporary, output.suffix)
+        except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+            mended = others and without_refused(others, output.suffix)
+            if mended == others:
+                raise UserError(f"{output} can't be written: {error.strerror}") from error
+            for line in mended.told[len(others.told) :]:
+                log.warning("%s", line)
+            _write(pieces, encoding, layout, time_base, survey, mended, temporary, output.suffix)
         except av.FFmpegError as error:
-            raise UserError(f"{output} can't be written: {error.strerror}; {again}") from error
-        describe = ebml.add_projection if matroska else add_stereo_boxes
+            raise OSError(error.errno, error.strerror) from error
         describe(temporary, layout)
 
 
-def _format(output: Path) -> str:
-    return {".mkv": "matroska", ".mov": "mov"}.get(output.suffix.lower(), "mp4")
+def _write(
+    pieces: Sequence[Path],
+    encoding: Encoding,
+    layout: Layout,
+    time_base: Fraction,
+    survey: Survey,
+    others: Others | None,
+    path: Path,
+    suffix: str,
+) -> None:
+    form = container_format(suffix)
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(av.open(url(path), "w", format=form))
+        target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
+        stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
+        encoding.apply(stream.codec_context)
+        stream.time_base = time_base
+        stream.metadata.update(ebml.tags(layout) if form == "matroska" else {})
+        stream.metadata.update({DEPTH_TAG: encoding.depth} if encoding.depth else {})
+        packets = _timed(pieces, survey, stream, time_base)
+        if others is not None:
+            source = stack.enter_context(open_source(others.path))
+            packets = _merged(packets, _carried(source, target, others))
+        for packet in packets:
+            target.mux(packet)
 
 
-def _to_copy(source: InputContainer) -> list[av.stream.Stream]:
-    return [stream for stream in source.streams if stream.type in _COPIED]
-
-
-def left_out(video: Video) -> list[str]:
-    """One line for the user for each stream of the source that the result can't have."""
-    if not video.is_container:
-        return []
-    with av.open(url(video.path)) as source:
-        films = [stream for stream in source.streams.video if not is_cover(stream)]
-        others = [s for s in source.streams if s.type not in _COPIED and s not in films[:1]]
-        return [f"stream {stream.index} ({_kind(stream)}) is not taken over" for stream in others]
-
-
-def _kind(stream: av.stream.Stream) -> str:
-    if stream.type == "video":
-        return "cover art" if is_cover(stream) else "another video"
-    return stream.type or "of an unknown kind"
-
-
-def _add_copy(target: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
-    copy = target.add_stream_from_template(stream, opaque=True)
-    copy.metadata.update(stream.metadata)
-    copy.disposition = stream.disposition
-    return copy
-
-
-def _copies(source: InputContainer, target: OutputContainer, start: Fraction) -> Iterator[av.Packet]:
-    """Set the other streams up now; the packets of the source come when they are asked for.
-
-    Their times count from `start`, s.
-    """
+def _carried(source: InputContainer, target: OutputContainer, others: Others) -> Iterator[av.Packet]:
+    """Set the other streams up now; their packets come when they are asked for."""
     target.metadata.update(source.metadata)
-    target.set_chapters(source.chapters())
-    copies = {stream.index: _add_copy(target, stream) for stream in _to_copy(source)}
-    read = [stream for stream in _to_copy(source) if stream.type != "attachment"]
+    target.set_chapters([_earlier(chapter, others.start) for chapter in source.chapters()])
+    carries = {each.index: carry(target, source.streams[each.index], each.encoder) for each in others.kept}
 
     def packets() -> Iterator[av.Packet]:
-        for packet in source.demux(read) if read else ():
-            if packet.dts is not None:
-                late = round(start / packet.time_base)
-                packet.dts -= late
-                if packet.pts is not None:
-                    packet.pts -= late
-                packet.stream = copies[packet.stream_index]
-                yield packet
+        for index, packet in others.packets(source):
+            for ready in carries[index](packet):
+                ready.pts, ready.dts = (
+                    time if time is None else time - round(others.start / ready.time_base)
+                    for time in (ready.pts, ready.dts)
+                )
+                yield ready
 
     return packets()
+
+
+def _earlier(chapter: dict[str, Any], start: Fraction) -> dict[str, Any]:
+    units = round(start / chapter["time_base"])
+    return chapter | {"start": max(0, chapter["start"] - units), "end": max(0, chapter["end"] - units)}
 
 
 def _timed(

@@ -26,12 +26,12 @@ CodecName = Literal["h264", "h265", "av1", "prores", "ffv1"]
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
 CRF = {"h264": 18, "h265": 20, "av1": 25}
 PRESETS = {"h264": "medium", "h265": "medium", "av1": "8"}
-CONTAINERS = {
-    "h264": {".mp4", ".m4v", ".mov", ".mkv"},
-    "h265": {".mp4", ".m4v", ".mov", ".mkv"},
-    "av1": {".mp4", ".mkv"},
-    "prores": {".mov", ".mkv"},
-    "ffv1": {".mkv"},
+CONTAINERS = {  # the first one is the best known
+    "h264": (".mp4", ".m4v", ".mov", ".mkv"),
+    "h265": (".mp4", ".m4v", ".mov", ".mkv"),
+    "av1": (".mp4", ".mkv"),
+    "prores": (".mov", ".mkv"),
+    "ffv1": (".mkv",),
 }
 
 DEPTH_TAG = "DEPTH"
