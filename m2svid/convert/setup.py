@@ -20,7 +20,7 @@ from m2svid.video.layouts import LAYOUTS, Layout, picture_size
 from m2svid.video.pictures import Composer
 from m2svid.video.read import Video
 from m2svid.video.vr180 import HalfSphere
-from m2svid.video.write import CRF, PRESETS, Encoding, encoder_format
+from m2svid.video.write import CRF, PRESETS, Encoding, encoder_format, stored_color
 
 if TYPE_CHECKING:
     from m2svid.model.m2svid import M2SVid
@@ -127,8 +127,9 @@ class Models:
 def stereo_encoding(video: Video, options: StereoOptions) -> tuple[Encoding | None, Composer]:
     """Encoding of a film's stereo film, None for a picture; and the composer of its views."""
     info, layout = video.info, LAYOUTS[options.layout]
+    info = replace(info, color=stored_color(info.color, options.codec))
     sphere = None
-    if options.fov is not None:
+    if layout.spherical:
         sphere = HalfSphere(info.width, info.height, options.fov, info.aspect)
     size = (sphere.side, sphere.side) if sphere else None
     encoding = None if video.is_picture else encoding_of(video, layout, options, size)
@@ -158,7 +159,7 @@ def encoding_of(
         width=width,
         height=height,
         rate=info.rate,
-        color=info.color,
+        color=stored_color(info.color, codec),
         aspect=Fraction(1) if size else info.aspect,
         crf=crf if crf is not None else CRF.get(codec),
         preset=preset or PRESETS.get(codec),

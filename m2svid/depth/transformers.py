@@ -79,7 +79,12 @@ class TransformersDepth(DepthEstimator):
         return 1 / depth.clip(min=1e-3) if self._metric else depth
 
     def _predict(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        inputs = self._processor(images=list(frames), return_tensors="pt").to(self._device)
+        channels = {"input_data_format": "channels_last"}  # else guessed, wrongly for 1 to 4 rows or columns
+        try:
+            inputs = self._processor(images=list(frames), return_tensors="pt", **channels).to(self._device)
+        except ValueError as error:
+            size = f"{frames[0].shape[1]}×{frames[0].shape[0]}"
+            raise UserError(f"--depth {self.name} can't take pictures of {size}: {error}") from error
         return self._model(**inputs).predicted_depth.float().cpu().numpy()
 
     def _gives_distance(self, model: str) -> bool:

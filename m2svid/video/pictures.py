@@ -59,7 +59,7 @@ class Composer:
     Attributes:
         layout: of the pictures.
         pixel_format: of the pictures; None for RGB planes, as picture files take them.
-        info: of the source.
+        info: of the source, with the colours of the pictures.
         method: of anaglyphs.
         project: applied to each view first; None = the source's samples are taken as they are.
     """
@@ -100,7 +100,9 @@ class Composer:
     def _left(self, frame: Frame, made: Pixels | None) -> list[Plane]:
         if made is not None:
             return self._planes(made)
-        return self._planes(frame.rgb()) if self.pixel_format is None else frame.planes(self.pixel_format)
+        if self.pixel_format is None:
+            return self._planes(frame.rgb())
+        return frame.planes(self.pixel_format, self.info.full_range)
 
     def _arrange(self, views: list[list[Plane]]) -> list[Plane]:
         return arrange(views, self.layout, self.pixel_format or PixelFormat("444", 8))

@@ -61,35 +61,41 @@ class Frame:
 
     def rgb(self, bits: int = 8) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """(H, W, 3): uint8, or uint16 of full scale for more than 8 bits."""
-        return self.info.orientation.apply(self._reformat("rgb24" if bits == 8 else "rgb48le").to_ndarray())
+        return self.info.orientation.apply(
+            self._reformat("rgb24" if bits == 8 else "rgb48le", True).to_ndarray()
+        )
 
     def small_bgr(self, width: int) -> NDArray[np.uint8]:
         """(h, w, 3) uint8, the frame at about this width, not turned: for finding cuts."""
         height = max(1, round(self.raw.height * width / self.raw.width))
         return self.raw.reformat(width, height, "bgr24").to_ndarray()
 
-    def planes(self, pixel_format: PixelFormat) -> list[Plane]:
-        """Y, U and V; the decoded samples themselves where the format is the decoded one."""
-        if (
-            pixel_format.chroma == "422" and self.info.orientation.quarter_turns % 2
-        ):  # turned, it would be 4:4:0
+    def planes(self, pixel_format: PixelFormat, full_range: bool | None = None) -> list[Plane]:
+        """Y, U and V; the decoded samples themselves where format and range are the decoded ones.
+
+        Args:
+            pixel_format: of the planes.
+            full_range: of the planes; None = as decoded.
+        """
+        wanted = self.info.full_range if full_range is None else full_range
+        turns = self.info.orientation.quarter_turns
+        if pixel_format.chroma == "422" and turns % 2:  # turned, it would be 4:4:0
             whole = PixelFormat("444", pixel_format.bits)
-            turned = from_planes(self.planes(whole), whole)
+            turned = from_planes(self.planes(whole, full_range), whole)
             return to_planes(turned.reformat(format=pixel_format.name, interpolation=QUALITY))
         own = self.raw.format.name.replace("yuvj", "yuv") == pixel_format.name
-        decoded = self.raw if own else self._reformat(pixel_format.name)
+        same = own and wanted == self.info.full_range
+        decoded = self.raw if same else self._reformat(pixel_format.name, wanted)
         return [self.info.orientation.apply(plane) for plane in to_planes(decoded)]
 
-    def _reformat(self, pix_fmt: str) -> av.VideoFrame:
-        rgb = is_rgb(self.raw.format)
-        stored = ColorRange.JPEG if rgb or self.info.full_range else ColorRange.MPEG
-        wanted = ColorRange.JPEG if pix_fmt.startswith("rgb") or self.info.full_range else ColorRange.MPEG
+    def _reformat(self, pix_fmt: str, full_range: bool) -> av.VideoFrame:
+        stored = is_rgb(self.raw.format) or self.info.full_range
         return self.raw.reformat(
             format=pix_fmt,
             src_colorspace=self.info.matrix,
             dst_colorspace=self.info.matrix,
-            src_color_range=stored,
-            dst_color_range=wanted,
+            src_color_range=ColorRange.JPEG if stored else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
             interpolation=QUALITY,
         )
 

@@ -15,6 +15,7 @@ from typing import Literal
 import av
 import numpy as np
 from av.codec.context import Flags
+from av.video.reformatter import ColorRange
 
 from m2svid.errors import UserError
 from m2svid.files import load_arrays, save_arrays
@@ -131,6 +132,11 @@ def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> P
     return PixelFormat(source.chroma if codec == "ffv1" else "420", depth)
 
 
+def stored_color(source: Color, codec: CodecName) -> Color:
+    """Colours of the stored pictures: the source's, but ProRes has no full range."""
+    return replace(source, range=int(ColorRange.MPEG)) if codec == "prores" else source
+
+
 def check_codec(codec: CodecName) -> None:
     """Raise a UserError where this PyAV has no encoder for the codec."""
     if ENCODERS[codec] not in av.codecs_available:
@@ -150,6 +156,13 @@ def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> N
     encoder = av.CodecContext.create(ENCODERS[encoding.codec], "w")
     encoding.apply(encoder)
     encoder.flags |= Flags.global_header
+    try:
+        encoder.open()
+    except av.FFmpegError as error:
+        picture = f"{encoding.width}×{encoding.height}, {encoding.pixel_format.name}"
+        raise UserError(
+            f"--codec {encoding.codec} can't store pictures of {picture}: give another codec or layout"
+        ) from error
     packets = [packet for frame in _frames(pictures, encoding) for packet in encoder.encode(frame)]
     blobs = [bytes(packet) for packet in packets]
     save_arrays(

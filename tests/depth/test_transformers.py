@@ -60,6 +60,18 @@ def test_is_what_the_library_gives(folder):
     assert depth.relative and "near is large" in depth.description
 
 
+@pytest.mark.parametrize("size", [(1, 1), (20, 4), (3, 3)])
+def test_few_rows_are_no_colours(folder, size):
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8) for _ in range(2)]
+    assert len(TransformersDepth(str(folder))(frames, 0)) == 2
+
+
+def test_a_shape_that_no_model_takes_is_named(folder):
+    with pytest.raises(UserError, match="can't take pictures of 4×400"):
+        TransformersDepth(str(folder))([np.zeros((400, 4, 3), np.uint8)], 0)
+
+
 def test_converts_a_film(folder, tmp_path):
     film = make_film(tmp_path / "film.mp4", 5)
     convert(str(film), tmp_path / "out.mp4", depth=str(folder), refine="none", progress="quiet")
