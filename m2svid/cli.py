@@ -47,6 +47,8 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "report": Verb("compare methods by results", "m2svid.report.make:report"),
     "study": {
         "make": Verb("pages and films with which people compare methods", "m2svid.study.make:make"),
+        "collect": Verb("check and merge the answers that they sent back", "m2svid.study.collect:collect"),
+        "report": Verb("tables of a study with intervals and tests", "m2svid.study.report:report"),
     },
     "convert": FilmVerb("turn films into stereo films", "m2svid.convert.verbs:convert"),
     "depth": FilmVerb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),

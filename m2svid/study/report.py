@@ -1,0 +1,67 @@
+"""The verb `study report`: a study's numbers as a page, as tables to paste, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from m2svid.errors import UserError
+from m2svid.evaluation.results import spelled
+from m2svid.files import whole
+from m2svid.study.paper import TABLE_2
+from m2svid.study.summary import read_study, summarize
+from m2svid.study.tables import latex, markdown, page
+
+
+def report(
+    answers: list[str],
+    output: Path = Path("study_report"),
+    latency: Path | None = None,
+    paper: dict[str, str] | None = None,
+) -> dict[str, str]:
+    """Report studies as the paper's Tables 2 and 3, with intervals and tests beside.
+
+    Args:
+        answers: JSON files that `study collect` wrote, of a desktop study, a headset study, or both.
+        output: folder; what it holds of an earlier report is replaced.
+        latency: JSON with seconds by method, for the table's column.
+        paper: names of the paper's rows by method (svg, stereocrafter_25, stereocrafter_1, m2svid), as
+            '{"mine": "m2svid"}'; a method with the name of a row needs none.
+
+    Returns:
+        The files by kind.
+
+    Raises:
+        UserError: a file is none of `study collect`, or an option names what isn't there.
+    """
+    for method, row in (paper or {}).items():
+        if row not in TABLE_2:
+            raise UserError(f"--paper: {row!r} of {method!r} is no row of Table 2: {', '.join(TABLE_2)}")
+    summaries = [summarize(read_study(Path(path))) for path in answers]
+    methods = {name for summary in summaries for name in summary["methods"]}
+    seconds = {} if latency is None else _latency(latency, methods)
+    template = resources.files("m2svid.study").joinpath("report.html").read_text()
+    text = json.dumps(spelled(summaries), indent=1, ensure_ascii=False, allow_nan=False)
+    content = {
+        "index.html": page(summaries, seconds, template),
+        "study.md": markdown(summaries, seconds),
+        "study.tex": latex(summaries, seconds, paper or {}),
+        "study.json": text + "\n",
+    }
+    for name, text in content.items():
+        with whole(output / name) as temporary:
+            temporary.write_text(text)
+    return {name.partition(".")[2]: str(output / name) for name in content}
+
+
+def _latency(path: Path, methods: set[str]) -> dict[str, float]:
+    try:
+        found = {str(name): float(seconds) for name, seconds in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'--latency {path} must be JSON such as {{"method": 2.1}}, seconds by method'
+        ) from error
+    if not methods & found.keys():
+        raise UserError(f"--latency {path} has none of the methods {', '.join(sorted(methods))}")
+    return found

@@ -1,0 +1,143 @@
+"""The pages in a browser, from the first screen to the collected answers."""
+
+import json
+import time
+
+import pytest
+
+from m2svid.study.collect import collect
+from m2svid.study.make import make
+from tests.study.browser import CHROMIUM, Browser
+from tests.study.made_study import METHODS, given, save_films
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to use the pages")
+WANTED = {"true": 1, "gray": 2, "copied": 2, "dark": 4}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return save_films(tmp_path_factory.mktemp("films"), videos=2)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+def begin(browser, study, participant):
+    """Open a study's page and go past its first screen; the key."""
+    browser.open((study / "for_participants" / "index.html").as_uri())
+    assert browser.evaluate("document.getElementById('instructions').open")
+    browser.click("input[name=participant]")
+    browser.type(participant)
+    browser.click("#begin button")
+    return json.loads((study / "key.json").read_text())
+
+
+def download(browser, folder):
+    """Click on the last button; the file."""
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    browser.click("#download")
+    until = time.monotonic() + 30
+    while not (files := list(folder.glob("*.json"))):
+        assert time.monotonic() < until, "no file was downloaded"
+        time.sleep(0.05)
+    return files[0]
+
+
+def shown(browser):
+    """Numbers of the films that are to be judged, in their order on the page."""
+    sources = "[...document.querySelectorAll('.judged video')].map(v => v.src)"
+    return [source.rpartition("/")[2].removesuffix(".mp4") for source in browser.evaluate(sources)]
+
+
+def rank(browser, key):
+    """Give each film of the video on the page the rank of its method."""
+    for number in shown(browser):
+        browser.click(f"input[name$='{number}'][value='{WANTED[key['films'][number]['method']]}']")
+
+
+def test_a_ranking_from_the_first_screen_to_the_collected_answers(browser, films, tmp_path):
+    study = tmp_path / "study"
+    make(given(films), study, left=films / "left", hole=films / "hole", seed=3)
+    key = begin(browser, study, "Änna B.")
+    times = "[...document.querySelectorAll('video')].map(video => video.currentTime)"
+    browser.wait("[...document.querySelectorAll('video')].every(video => video.readyState >= 3)")
+    assert browser.evaluate("[...document.querySelectorAll('video')].map(v => v.videoWidth)") == [96] * 6
+    assert browser.evaluate("document.querySelector('h2').textContent") == "Video 1 of 2: rank the 4 films"
+
+    browser.click("button.play")
+    browser.wait("document.querySelector('video').currentTime > .13")  # frame 2 of 4, at 8 frames/s
+    found = browser.evaluate(times)
+    assert max(found) - min(found) < 1 / 8
+    browser.click("button.play")
+    browser.wait("[...document.querySelectorAll('video')].every(video => video.paused && !video.seeking)")
+    found = browser.evaluate(times)
+    assert max(found) == min(found)  # all stand at the middle of one frame
+    assert (found[0] * 8) % 1 == pytest.approx(0.5)
+
+    browser.click("button.whole")
+    browser.wait("document.fullscreenElement && document.fullscreenElement.className === 'player'")
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="c", text="c")
+    visible = (
+        "[...document.querySelectorAll('figure')].filter(f => getComputedStyle(f).visibility === 'visible')"
+    )
+    assert browser.evaluate(f"{visible}.map(f => f.firstChild.textContent)") == ["Film C"]
+    browser.click("button.whole")
+    browser.wait("!document.fullscreenElement")
+
+    rank(browser, key)
+    assert browser.evaluate("document.getElementById('download').disabled")
+    first = shown(browser)
+    browser.call("Page.reload")
+    browser.wait(
+        "document.querySelector('h2') && document.querySelector('h2').textContent.startsWith('Video 2')"
+    )
+    assert shown(browser) != first
+    browser.click(".bar button:first-child:not(.play)[class*=done]")  # back to video 1
+    assert shown(browser) == first
+    assert browser.evaluate("document.querySelectorAll('input:checked').length") == 4
+    browser.click("button.main:not(#download)")
+    rank(browser, key)
+    browser.click("textarea")
+    browser.type("Schön.")
+
+    file = download(browser, tmp_path)
+    assert file.name == "answers_set1_Änna_B_.json"
+    assert not any(word in file.read_text() for word in (*METHODS, "clip0", "clip1"))
+    answers = json.loads(file.read_text())["content"]
+    assert answers["answers"][[f["films"] for f in answers["answers"]].index(first)]["films"] == first
+    found = collect([str(file)], study / "key.json", tmp_path / "merged" / "answers.json")
+    assert (found["answers"], found["left_out"]) == (2, [])
+    merged = json.loads((tmp_path / "merged" / "answers.json").read_text())
+    assert merged["files"][0]["remarks"] == "Schön."
+    for ranking in merged["rankings"]:
+        assert dict(zip(ranking["shown"], ranking["ranks"], strict=True)) == WANTED
+    assert {ranking["participant"] for ranking in merged["rankings"]} == {"Änna B."}
+
+    orders = browser.evaluate(
+        "[...'abcdefghijkl'].map(p => { state.participant = p; return shown(0).join(); })"
+    )
+    assert len(set(orders)) > 6  # drawn anew for each participant
+    assert all(url.startswith(("file:", "blob:")) for url in browser.requests)
+
+
+def test_a_sheet_for_the_headset(browser, films, tmp_path):
+    study = tmp_path / "study"
+    make(given(films, "true", "dark"), study, "headset", left=films / "left", lists=2, seed=3)
+    key = begin(browser, study, "Ben")
+    for number, choice in ((0, 1), (1, 2)):  # "A is better", then "B is better"
+        assert browser.evaluate("document.getElementById('download').disabled")
+        browser.click(f"tr:nth-child({number + 1}) td:nth-child({choice + 1}) input")
+    browser.call("Page.reload")
+    browser.wait("document.querySelectorAll('input:checked').length === 2")
+    file = download(browser, tmp_path)
+    assert file.name == "answers_list1_Ben.json"
+    collect([str(file)], study / "key.json", tmp_path / "merged" / "answers.json")
+    merged = json.loads((tmp_path / "merged" / "answers.json").read_text())
+    first, second = (dict(zip(r["shown"], r["ranks"], strict=True)) for r in merged["rankings"])
+    (a, _), (_, b) = ([key["films"][film]["method"] for film in trial] for trial in key["parts"]["1"])
+    assert first[a] == second[b] == 1
+    assert sum(first.values()) == sum(second.values()) == 3
