@@ -51,6 +51,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "report": Verb("tables of a study with intervals and tests", "m2svid.study.report:report"),
     },
     "convert": FilmVerb("turn films into stereo films", "m2svid.convert.verbs:convert"),
+    "preview": FilmVerb("show a moment of what convert would make", "m2svid.convert.preview:preview"),
     "depth": FilmVerb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
     "warp": FilmVerb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
     "refine": FilmVerb("third stage: fill and repair the warped view", "m2svid.convert.verbs:refine"),

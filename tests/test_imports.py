@@ -20,7 +20,8 @@ recipes inference data
 depth synthetic
 comfort
 evaluation
-sheets convert
+sheets
+convert
 training report
 study bench
 cli

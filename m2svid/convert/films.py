@@ -13,7 +13,8 @@ from m2svid.video.streams import best_container
 from m2svid.video.write import CONTAINERS
 
 EYES = ("_left", "_right")  # files of the layout `pair`
-_MADE = {layout.suffix for layout in LAYOUTS.values() if layout.suffix} | {*EYES, "_depth", "_depth_preview"}
+_STEREO = {layout.suffix for layout in LAYOUTS.values() if layout.suffix} | {*EYES}
+_MADE = {*_STEREO, *(f"_preview{end}" for end in _STEREO), "_depth", "_depth_preview"}
 
 
 def find_films(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:

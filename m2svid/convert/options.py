@@ -15,6 +15,7 @@ from m2svid.depth.base import Kind, Span
 from m2svid.errors import UserError
 from m2svid.inference.memory import TILES
 from m2svid.video.anaglyph import Method
+from m2svid.video.excerpt import parse_range
 from m2svid.video.layouts import LayoutName
 from m2svid.video.read import parse_rate
 from m2svid.video.write import CodecName
@@ -30,11 +31,16 @@ class FilmOptions:
         section: heading in --help of the options that a class declares.
 
     Args:
+        start: take the film from here on: a time such as 00:01:10.5 or 70.5s, or the number of a frame, such
+            as 1692f, counted from 0. Sound and subtitles are cut to match.
+        end: take it up to here: a time or frame as above, which is not included; or how much: +2s, +50f.
         fps: frames per second of a folder of pictures, for instance 24 or 24000/1001.
         cuts: find shots, which depth and windows never cross; False takes the film as one shot.
     """
 
     section: ClassVar[str] = "film"
+    start: str | None = None
+    end: str | None = None
     fps: str | None = None
     cuts: bool = True
 
@@ -44,6 +50,8 @@ class FilmOptions:
             if getattr(hint, "__origin__", None) is Literal and getattr(self, name) not in allowed:
                 given = getattr(self, name)
                 raise UserError(f"{_flag(name)} must be one of {', '.join(map(str, allowed))}, not {given!r}")
+
+        parse_range(self.start, self.end)  # checks them
 
     @property
     def rate(self) -> Fraction | None:

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -17,12 +17,14 @@ import numpy as np
 
 from m2svid.convert.makers import Maker
 from m2svid.convert.report import Advance, Event, Reporter
+from m2svid.convert.setup import fit_depth
 from m2svid.convert.work_folder import WorkFolder, file_stamp
 from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
 from m2svid.files import check_output, load_arrays, save_arrays, whole
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.inference.windows import Window, plan_windows
+from m2svid.video.excerpt import Excerpt
 from m2svid.video.layouts import Layout
 from m2svid.video.mux import assemble
 from m2svid.video.pictures import Pixels
@@ -135,9 +137,8 @@ class Runner:
         """
         with self._work:
             film = self._survey()
-            info, depth = self._task.video.info, self._makers[0].depth
-            if depth is not None:
-                depth.check(len(film.times), info.width, info.height)
+            depths = [maker.depth for maker in self._makers if maker.depth is not None]
+            fit_depth(depths, self._task.video, len(film.times))
             windows = plan_windows(film.shots, self._makers[0].window, self._makers[0].overlap)
             self._follow_memory()
             self._tell(film, windows)
@@ -287,6 +288,8 @@ class Runner:
                 save_picture(pieces[0], target.path)
             else:
                 others, times = self._task.others(target), video.info.time_base
+                if others is not None and isinstance(video, Excerpt):
+                    others = replace(others, stop=video.info.start + film.end * times)
                 assemble(pieces, target.encoding, target.layout, times, film, others, target.path)
             fields = {"file": str(target.path), "memory": self._memory()}
             self._report.say(Event("done", f"{target.path} is complete", fields))
@@ -298,5 +301,5 @@ def save_picture(piece: Path, path: Path) -> None:
         done, data = cv2.imencode(path.suffix, np.ascontiguousarray(kept["rgb"][..., ::-1]))
     if not done:
         raise UserError(f"{path} can't be written as {path.suffix}")
-    with whole(path, "run the same command again") as temporary:
+    with whole(path, "when that is mended, the same command finishes it") as temporary:
         temporary.write_bytes(data.tobytes())

@@ -16,6 +16,7 @@ from m2svid.depth.registry import open_depth
 from m2svid.errors import UserError
 from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.inference.memory import limit_memory
+from m2svid.video.excerpt import Excerpt
 from m2svid.video.layouts import LAYOUTS, Layout, picture_size
 from m2svid.video.pictures import Composer
 from m2svid.video.read import Video
@@ -122,6 +123,33 @@ class Models:
         from m2svid.weights.load import load  # takes seconds to import
 
         return load(options.weights, dtype=pick_dtype(options.dtype, device)).eval()
+
+
+def open_film(path: Path, options: RunOptions) -> Video:
+    """Open a film, or the part of it that is wanted. Raises UserError as `Video` and `Excerpt` do."""
+    if options.start is None and options.end is None:
+        return Video(path, options.rate)
+    return Excerpt(path, options.rate, options.start, options.end)
+
+
+def fit_depth(depths: Sequence[DepthEstimator], video: Video, count: int) -> None:
+    """Let the depth of a film's part begin with the part.
+
+    Args:
+        depths: of the film, on every device.
+        video: the film, or the part of it.
+        count: its frames.
+
+    Raises:
+        UserError: the depth can't belong to the film.
+    """
+    part = video if isinstance(video, Excerpt) and depths[:1] else None
+    if part is not None and depths[0].num_frames not in (None, 1, count):  # it is that of the whole film
+        before = part.frames_before()
+        for depth in depths:
+            depth.excerpt(before, count)
+    for depth in depths:
+        depth.check(count, video.info.width, video.info.height)
 
 
 def stereo_encoding(video: Video, options: StereoOptions) -> tuple[Encoding | None, Composer]:

@@ -16,7 +16,7 @@ from m2svid.convert.makers import DepthMaker, FromDepth, FromWarped, WarpMaker
 from m2svid.convert.options import DepthOptions, Options, StereoOptions, WarpOptions
 from m2svid.convert.report import Event, Reporter
 from m2svid.convert.runner import Runner, Target, Task
-from m2svid.convert.setup import Models, encoding_of, named_files, stereo_encoding
+from m2svid.convert.setup import Models, encoding_of, named_files, open_film, stereo_encoding
 from m2svid.convert.work_folder import work_path
 from m2svid.errors import UserError
 from m2svid.files import check_output
@@ -26,6 +26,7 @@ from m2svid.video.planes import PixelFormat
 from m2svid.video.read import IMAGE_SUFFIXES, Video
 from m2svid.video.streams import Choice
 from m2svid.video.write import inverse_depth, lossless
+from m2svid.weights.fetch import is_path
 
 
 def convert(input: list[str] | str, output: Path | None = None, **options: Any) -> None:
@@ -78,7 +79,7 @@ def convert_films(
                 report.say(Event("skipped", f"{name} exists: skipped", {"file": str(name)}))
                 continue
             inputs = {"input": film, **named_files(chosen)}
-            tasks[film] = _stereo_task(Video(film, chosen.rate), inputs, name, chosen, films)
+            tasks[film] = _stereo_task(open_film(film, chosen), inputs, name, chosen, films)
     for film, task in tasks.items():
         with others_go_on(film):
             _convert(task, chosen, models, report)
@@ -117,7 +118,7 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
         UserError: a mistake.
     """
     chosen = DepthOptions(**options)
-    video, right = Video(input, chosen.rate), LAYOUTS["right"]
+    video, right = open_film(input, chosen), LAYOUTS["right"]
     output = output_path(output, input.with_name(f"{input.stem}_depth.mkv"))
     depths = Models(chosen).depths(chosen, "shot")
     height, width = depths[0].size or depths[0]([next(video.frames()).rgb()], 0).shape[1:]
@@ -145,7 +146,7 @@ def warp(input: Path, output: Path | None = None, **options: Any) -> None:
         UserError: a mistake.
     """
     chosen = WarpOptions(**options)
-    video, right = Video(input, chosen.rate), LAYOUTS["right"]
+    video, right = open_film(input, chosen), LAYOUTS["right"]
     info, largest = video.info, chosen.disparity_px(video.info.width)
     folder = made_folder(output or input.with_name(f"{input.stem}_warp"))
     stored = PixelFormat("444", 10)  # holds 8 bits of RGB without loss
@@ -177,7 +178,7 @@ def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **
         UserError: a mistake.
     """
     chosen = StereoOptions(**options)
-    video, output = Video(input, chosen.rate), output_name(input, output, chosen)
+    video, output = open_film(input, chosen), output_name(input, output, chosen)
     inputs = {"input": input, "warped": warped, "hole": hole, **named_files(chosen)}
     task = _stereo_task(video, inputs, output, chosen)
     encoding, composer = stereo_encoding(video, chosen)
@@ -197,6 +198,12 @@ def _stereo_task(
         raise UserError(f"-o {output} must be {wanted}, like the input")
     files = result_files(output, options)
     encoding, _ = stereo_encoding(video, options)
+    options.placement(video.info.width, spread=(0.0, 1.0))  # checks the disparity
+    if options.refine == "model" and is_path(options.weights) and not Path(options.weights).exists():
+        raise UserError(
+            f"--weights {options.weights} does not exist: name a folder that `python -m m2svid weights "
+            "import` made, or give --refine none"
+        )
     for path in files.values():
         check_output(path, films)
     targets = {name: Target(path, encoding, LAYOUTS[options.layout]) for name, path in files.items()}

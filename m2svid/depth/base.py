@@ -122,6 +122,14 @@ class DepthEstimator(ABC):
         """Follow the plan of the same estimator on another device, so that both give the same depth."""
         self.memory = other.memory
 
+    def excerpt(self, first: int, count: int) -> None:
+        """Give the depth of a part of the film: of `count` frames from number `first` on.
+
+        Raises:
+            UserError: the source has fewer frames.
+        """
+        raise NotImplementedError(f"{self.name} takes any film")  # called where it has `num_frames`
+
     def check(self, num_frames: int, width: int, height: int) -> None:
         """Raise a UserError where the depth can't belong to a film of this length and size."""
         if self.num_frames not in (None, 1, num_frames):

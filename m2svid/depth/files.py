@@ -70,6 +70,15 @@ class DepthFile(DepthEstimator):
         still = ", one map for all frames" if self.num_frames == 1 else ""
         self.description = f"{path}: {reader.name}, {near} ({reason}), {values}{still}"
 
+    def excerpt(self, first: int, count: int) -> None:
+        if first + count > self.num_frames:
+            raise UserError(
+                f"the depth of {self.name} has {self.num_frames} frames, but the part of the film has those "
+                f"from {first} to {first + count - 1}"
+            )
+        self._maps = Sliding(lambda start: self._reader.maps(first + start))
+        self.num_frames = count
+
     def __call__(self, frames: Sequence[NDArray[Any]], first: int) -> NDArray[np.float32]:
         if self.num_frames == 1:
             return self._inverse(np.stack(self._maps.get(0, 1) * len(frames)), first)

@@ -52,7 +52,7 @@ def _places(seconds: Sequence[float]) -> str:
 
 
 def _ends_early(video: Video, notes: Notes) -> list[str]:
-    if not video.is_container:
+    if not video.is_container or not notes.end:  # pictures, or a part of a film
         return []
     with opened(video.path) as (container, stream):
         kind, length = container.format.name, (container.duration or 0) / av.time_base

@@ -85,6 +85,25 @@ def decoded(path: Path, key: KeyFrame | None = None, notes: Notes | None = None)
     yield from islice(_from(path, notes=notes), key.index if key is not None else 0, None)
 
 
+def decoded_since(path: Path, pts: int) -> Iterator[av.VideoFrame]:
+    """Frames from the first one on that is shown at `pts` or later, read from the key frame before it.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    for back in (*_BACK, None):
+        found, begun = back is None, False  # read from its beginning, a file needs no key frame
+        for frame in _from(path, None if back is None else pts, back or 0):
+            found = found or (frame.key_frame and frame.pts is not None and frame.pts <= pts)
+            if not found and frame.pts is not None and frame.pts > pts:
+                break
+            begun = begun or (found and frame.pts is not None and frame.pts >= pts)
+            if begun:
+                yield frame
+        if found:
+            return
+
+
 def is_cover(stream: av.VideoStream) -> bool:
     """A picture that stands for the film, not the film."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 from av.container import Flags, InputContainer, OutputContainer
@@ -16,6 +15,7 @@ from m2svid.errors import UserError
 from m2svid.files import url, whole
 from m2svid.video import matroska as ebml
 from m2svid.video.carry import carry
+from m2svid.video.cut import chapters_of
 from m2svid.video.layouts import Layout
 from m2svid.video.mp4_boxes import add_stereo_boxes
 from m2svid.video.shots import Survey
@@ -98,7 +98,7 @@ def _write(
 def _carried(source: InputContainer, target: OutputContainer, others: Others) -> Iterator[av.Packet]:
     """Set the other streams up now; their packets come when they are asked for."""
     target.metadata.update(source.metadata)
-    target.set_chapters([_earlier(chapter, others.start) for chapter in source.chapters()])
+    target.set_chapters(chapters_of(source.chapters(), others.start, others.stop))
     carries = {each.index: carry(target, source.streams[each.index], each.encoder) for each in others.kept}
 
     def packets() -> Iterator[av.Packet]:
@@ -111,11 +111,6 @@ def _carried(source: InputContainer, target: OutputContainer, others: Others) ->
                 yield ready
 
     return packets()
-
-
-def _earlier(chapter: dict[str, Any], start: Fraction) -> dict[str, Any]:
-    units = round(start / chapter["time_base"])
-    return chapter | {"start": max(0, chapter["start"] - units), "end": max(0, chapter["end"] - units)}
 
 
 def _timed(

@@ -18,6 +18,7 @@ from av.container import InputContainer
 
 from m2svid.errors import UserError
 from m2svid.files import url
+from m2svid.video.cut import part_of
 from m2svid.video.decode import is_cover
 from m2svid.video.read import Video
 from m2svid.video.trial import first_packets, fits, refused
@@ -66,12 +67,14 @@ class Others:
     Attributes:
         path: the source.
         start: moment of the source at which the result begins, s.
+        stop: moment at which it ends, s; None = with the source.
         kept: streams that the result gets.
         told: a line for the user for each stream that isn't simply copied.
     """
 
     path: Path
     start: Fraction = Fraction(0)
+    stop: Fraction | None = None
     kept: tuple[Kept, ...] = ()
     told: tuple[str, ...] = ()
 
@@ -80,7 +83,9 @@ class Others:
         kept = {each.index: each for each in self.kept}
         streams = [source.streams[index] for index in kept if source.streams[index].type != "attachment"]
         counts = Counter[int]()
-        for packet in source.demux(streams) if streams else ():
+        whole = self.stop is None
+        packets = source.demux(streams) if whole else part_of(source, streams, self.start, self.stop)
+        for packet in packets if streams else ():
             index = packet.stream_index
             if packet.dts is not None:
                 if counts[index] not in kept[index].without:
@@ -173,7 +178,7 @@ def plan_others(video: Video, output: Path, allowed: Collection[str], choice: Ch
                     told.append(f"{name} is left out: no container of this codec takes it")
     if misfits:
         raise _refusal(video.path, output, misfits)
-    return Others(video.path, video.info.start, tuple(kept), tuple(told))
+    return Others(video.path, video.info.start, None, tuple(kept), tuple(told))
 
 
 def without_refused(others: Others, suffix: str) -> Others:

@@ -1,0 +1,120 @@
+"""The verb `preview`: one moment of a film as a picture, or some seconds as a film, before all of it is made.
+
+Shapes: T frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from m2svid.convert.films import output_name, output_path
+from m2svid.convert.makers import FromDepth
+from m2svid.convert.options import Options
+from m2svid.convert.report import Reporter
+from m2svid.convert.setup import Models, fit_depth, named_files, open_film
+from m2svid.convert.verbs import convert_films
+from m2svid.depth.shot import ShotDepth, to_disparity
+from m2svid.errors import UserError
+from m2svid.files import check_output
+from m2svid.inference.inpainter import unit
+from m2svid.inference.windows import plan_windows
+from m2svid.sheets.draw import contact_sheet, mark_hole, save_png, stack
+from m2svid.video.anaglyph import anaglyph
+from m2svid.video.colormap import colorize
+from m2svid.video.excerpt import Excerpt
+from m2svid.video.layouts import LAYOUTS
+from m2svid.video.pictures import Composer, to_tensor
+from m2svid.video.planes import Plane
+from m2svid.video.shots import survey
+from m2svid.warping.view import warp_view
+
+_WIDTH = 640  # px of a panel
+
+
+def preview(
+    input: Path, *, at: str, seconds: float | None = None, output: Path | None = None, **options: Any
+) -> dict[str, Any]:
+    """Show what `convert` with the same options makes of a moment: both views, anaglyph, depth, holes.
+
+    An earlier preview is replaced.
+
+    Args:
+        input: the film.
+        at: the moment: a time such as 00:01:10.5 or 70.5s, or the number of a frame, such as 1692f.
+        seconds: make a stereo film of so many seconds from there on instead, as `convert` does.
+        output: the PNG, the stereo film, or a folder; if not given, it lies beside the film, with `_preview`
+            in its name.
+        **options: see `Options`.
+
+    Returns:
+        The file, and how many seconds it took.
+
+    Raises:
+        UserError: a mistake.
+    """
+    began = time.monotonic()
+    if seconds is not None and seconds <= 0:
+        raise UserError(f"--seconds must be above 0, not {seconds}")
+    end = None if seconds is None else f"+{seconds:f}s"
+    chosen = Options(start=at, end=end, **options)
+    if seconds is None:
+        path = output_path(output, input.with_name(f"{input.stem}_preview.png"))
+        check_output(path, [input, *named_files(chosen).values()])
+        save_png(_sheet(input, chosen), path)
+    else:
+        named = output_name(input, None, chosen)
+        default = named.with_name(named.name.replace(input.stem, f"{input.stem}_preview", 1))
+        path = output_path(output, default)
+        convert_films([input], path, replace(chosen, restart=True), Reporter(chosen.progress))
+    return {"file": str(path), "seconds": round(time.monotonic() - began, 1)}
+
+
+def _sheet(input: Path, chosen: Options) -> Tensor:
+    """(3, H', W') in [0, 1], of the first frame of a part."""
+    whole, models = open_film(input, chosen), Models(replace(chosen, devices=chosen.devices.split(",")[0]))
+    width = whole.info.width
+    chosen.placement(width, (0.0, 1.0))  # checks the disparity before models are opened
+    depths = models.depths(chosen, chosen.depth_range)
+    (inpainter,) = models.inpainters(chosen, depths)
+    count = inpainter.window if chosen.refine == "model" else 1
+    part = Excerpt(input, chosen.rate, chosen.start, f"+{count}f")
+    film = survey(part, chosen.cuts and count > 1)
+    shot = film.shots[0]
+    fit_depth(depths, part, len(film.times))
+    frames = list(islice(film.frames(part, 0), len(shot)))
+    pair = replace(chosen, layout="pair")
+    composer = Composer(LAYOUTS["pair"], None, part.info, chosen.anaglyph)
+    maker = FromDepth(depths[0], pair, part, None, composer, inpainter)
+    with TemporaryDirectory() as folder:
+        rgb = [frame.rgb() for frame in frames]
+        depth = ShotDepth(depths[0], shot, lambda start, stop: rgb[start:stop], Path(folder))
+        if depths[0].relative or maker.whole_shots:
+            depth.prepare(lambda frames: None)
+        window = plan_windows([shot], maker.window, maker.overlap)[0]
+        results, _ = maker.make(window, frames[: window.stop], depth, None)
+        maps = depth.get(0, 1, rgb[:1])
+        placed = chosen.placement(width, depth.spread if maker.whole_shots else None)
+    left, right = (_first(results[name]) for name in ("left", "right"))
+    source = to_tensor(rgb[:1])
+    warped, hole = warp_view(source, to_disparity(maps, *source.shape[-2:], placed.max_disparity))
+    strength = f"{100 * placed.max_disparity / width:.3g} % of the width, screen at {placed.convergence:.3g}"
+    title = f"{input.name} at {chosen.start}: {strength}"
+    views = {"left": left, "right": right, "anaglyph": anaglyph(left, right, chosen.anaglyph)}
+    near = colorize(to_disparity(maps, *source.shape[-2:], 1.0), 0, 1, "turbo")
+    made_of = {"depth, red is near": near, "warped, with holes": mark_hole(unit(warped), hole)}
+    return stack([contact_sheet(views, title, _WIDTH), contact_sheet(made_of, "made of", _WIDTH)])
+
+
+def _first(pictures: Iterable[list[Plane]]) -> Tensor:
+    """(1, 3, H, W) in [0, 1]: the first of pictures in red, green and blue."""
+    return unit(torch.from_numpy(np.stack(next(iter(pictures))))[None])
