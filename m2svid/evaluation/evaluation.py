@@ -22,7 +22,7 @@ from m2svid.evaluation.methods import Method, Trained
 from m2svid.evaluation.methods.warps import ClosedNearest, warped_by
 from m2svid.evaluation.protocol import Protocol
 from m2svid.evaluation.results import Results, VideoResult
-from m2svid.metrics.measures import PRETRAINED, Pretrained
+from m2svid.metrics.measures import PRETRAINED, Pretrained, check_weight_names
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.stereo import MetricName, Row, StereoMetrics
 
@@ -74,6 +74,7 @@ class Evaluation:
             self._perceptual = None
             log.info("LPIPS is left out: model.metrics is %s", list(metrics))
         weights = dict(metric_weights or {})
+        check_weight_names(weights)
         self._alex = Perceptual(weights.pop("lpips_alex", None), "alex") if "lpips_alex" in metrics else None
         networks = [name for name in metrics if name in PRETRAINED]
         self._pretrained = Pretrained(networks, weights) if networks else None
@@ -89,6 +90,24 @@ class Evaluation:
             return Perceptual(vgg_weights)
         except UserError as error:
             raise UserError(f"{error}: --model.metrics '[psnr, ms_ssim]'") from error
+
+    def check(self, frames: int, size: int) -> None:
+        """See whether an evaluation would fail, before hours of training.
+
+        Args:
+            frames: of the clips.
+            size: height and width, px.
+
+        Raises:
+            UserError: a method's weights are missing or don't fit, or clips are too long for it, or too short
+                or small for a metric.
+        """
+        self._make_metrics().check_size(frames, size, size)
+        for method in self.methods:
+            method.check(frames)
+
+    def _make_metrics(self) -> StereoMetrics:
+        return StereoMetrics(self.metric_names, self._perceptual, self._pretrained, alex=self._alex)
 
     def start(
         self,
@@ -119,9 +138,8 @@ class Evaluation:
         for network in (self._perceptual, self._alex):
             if network is not None:
                 network.to(device)
-        shared = {"perceptual": self._perceptual, "alex": self._alex, "pretrained": self._pretrained}
         self._metrics = {
-            (dataset, method): StereoMetrics(self.metric_names, **shared).to(device)
+            (dataset, method): self._make_metrics().to(device)
             for dataset in datasets
             for method in self._described
         }

@@ -24,6 +24,7 @@ from m2svid.evaluation.kept import Kept
 from m2svid.evaluation.results import Results, VideoResult, versions
 from m2svid.files import check_output
 from m2svid.inference.windows import window_borders
+from m2svid.metrics.measures import check_weight_names
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.stereo import MetricName, StereoMetrics
 from m2svid.video.pictures import to_tensor
@@ -160,6 +161,7 @@ def _check_left_is_not_needed(metrics: Sequence[str], disparity: str) -> None:
 def _make_metrics(
     metrics: Sequence[MetricName], vgg_weights: Path | None, metric_weights: dict[str, str] | None
 ) -> StereoMetrics:
+    check_weight_names(metric_weights or ())
     try:
         perceptual = Perceptual(vgg_weights) if "lpips" in metrics else None
     except UserError as error:

@@ -5,7 +5,7 @@ Shapes: T frames, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -156,6 +156,16 @@ _NETWORKS: dict[str, Callable[[Path], nn.Module]] = {
     "clip_consistency": ClipConsistency,
 }
 PRETRAINED = tuple(_NETWORKS)
+
+
+def check_weight_names(names: Iterable[str]) -> None:
+    """Raise a UserError where weights are given for a metric that takes none."""
+    taking = (*PRETRAINED, "lpips_alex")
+    for name in names:
+        if name not in taking:
+            raise UserError(
+                f"metric_weights: {name!r} is no metric that takes weights; those are {', '.join(taking)}"
+            )
 
 
 def evaluate(views: Views, measures: Sequence[Callable[[Views], Values]]) -> Values:

@@ -22,7 +22,7 @@ from m2svid.errors import UserError
 from m2svid.training.checkpoints import Checkpoints, WholeCheckpointIO
 from m2svid.training.datamodule import StereoDataModule
 from m2svid.training.module import M2SVidModule
-from m2svid.training.option_hints import allowed
+from m2svid.training.option_hints import allowed, reason
 from m2svid.training.predictions import PredictionWriter
 from m2svid.training.runs import Run, RunRecord, runs
 
@@ -101,7 +101,7 @@ class TrainerCLI(LightningCLI):
         except ArgumentError as error:
             groups = {"trainer": Trainer, "model": M2SVidModule, "data": StereoDataModule}
             hint = allowed(str(error), groups, linked=("seed",))
-            raise UserError(f"{error}\n{hint}".strip()) from error
+            raise UserError(f"{reason(str(error))}\n{hint}".strip()) from error
 
     def _parse_ckpt_path(self) -> None:
         """Read no options from the checkpoint, where Lightning looks for them: it holds none."""
@@ -192,6 +192,12 @@ class TrainerCLI(LightningCLI):
         trainer.accumulate_grad_batches = wanted // (devices * clips)
 
     # ------------------------------------------------------------------- running
+
+    def _check_evaluation(self) -> None:
+        clip = self.datamodule.eval_clip
+        self.model.evaluation.check(clip.frames, clip.size)
+
+    before_fit = before_validate = before_test = _check_evaluation
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the verb; if it is told to stop, end with the status that shells give to the signal."""

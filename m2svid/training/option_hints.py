@@ -19,6 +19,8 @@ _OPTION_OF_GROUP = (
 _OPTION = r"^(?:Option|Subcommand) '|^unrecognized arguments: --"
 _CLASS = r"Subtypes: \[(?:list\[)?(?:<class ')?(m2svid[\w.]+)"
 
+_TRIED = r"Errors:\n(.*)\n  Given value type"
+
 
 def allowed(message: str, groups: dict[str, Callable[..., Any]], linked: tuple[str, ...] = ()) -> str:
     """List the options or classes that may be given, in one line; empty if the message itself says it.
@@ -39,6 +41,15 @@ def allowed(message: str, groups: dict[str, Callable[..., Any]], linked: tuple[s
     if found := re.findall(_CLASS, message):
         return f"there are: {', '.join(_concrete(_find(found[-1])))}"
     return ""
+
+
+def reason(message: str) -> str:
+    """The message, of a class that can't be made in one line, without the types that were tried."""
+    key, tried = re.match(r'Parser key "([\w.]+)"', message), re.search(_TRIED, message, re.DOTALL)
+    if key is None or tried is None or not re.search(_CLASS, message):
+        return message
+    reasons = [line.strip(" -") for line in tried[1].splitlines() if "NoneType" not in line]
+    return f"{key[1]}: {' '.join(reasons)}"
 
 
 def _find(path: str) -> type:

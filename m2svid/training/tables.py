@@ -15,10 +15,12 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from m2svid.errors import UserError
 from m2svid.evaluation.evaluation import MODEL
+from m2svid.evaluation.methods import Method
 from m2svid.evaluation.results import Results
 from m2svid.files import whole
 from m2svid.synthetic.networks import make_networks
@@ -135,16 +137,19 @@ class _Job:
         options = {row: yaml.safe_load(self.overlay(row).read_text())["model"] for row in TABLES[self.number]}
         trained = {row: TRAINED_AS.get(row, row) for row in options if row not in self.weights}
         trained = {row: name for row, name in trained.items() if "methods" not in options[row]}
+        ready = {row: self.untrained(row, model) for row, model in options.items() if row not in trained}
+        _check([method for methods in ready.values() for method in methods])
         checkpoints = {name: self.train(name, seed) for name in dict.fromkeys(trained.values())}
         methods: list[dict[str, Any]] = []
         for row, model in options.items():
-            path = self.weights.get(row) or checkpoints.get(trained.get(row, ""))
-            if path is None:
-                methods += [self.published(method, row) for method in model["methods"]]
-            else:
-                arguments = {"path": str(path), "name": row, "num_steps": _steps(model)}
-                methods.append({"class_path": WEIGHTS, "init_args": arguments})
+            methods += ready.get(row) or [_weights(row, checkpoints[trained[row]], model)]
         return self.measure(methods, list(checkpoints.values()), seed)
+
+    def untrained(self, row: str, model: dict[str, Any]) -> list[dict[str, Any]]:
+        """Methods of a row that needs no training: given weights, or those that its overlay names."""
+        if row in self.weights:
+            return [_weights(row, self.weights[row], model)]
+        return [self.published(method, row) for method in model["methods"]]
 
     def published(self, method: dict[str, Any], row: str) -> dict[str, Any]:
         """A method that an overlay names, under the row's name."""
@@ -202,6 +207,19 @@ class _Job:
             raise UserError(
                 f"`{verb} {' '.join(words)}` failed, as it says above: mend that and start the table again"
             )
+
+
+def _weights(row: str, path: str | Path, model: dict[str, Any]) -> dict[str, Any]:
+    arguments = {"path": str(path), "name": row, "num_steps": _steps(model)}
+    return {"class_path": WEIGHTS, "init_args": arguments}
+
+
+def _check(methods: list[dict[str, Any]]) -> None:
+    """Raise a UserError where weights are missing or don't fit, before others are trained for days."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--methods", type=list[Method])
+    for method in parser.instantiate(parser.parse_object({"methods": methods})).methods:
+        method.check()
 
 
 def _finished(checkpoint: Path, config: Path) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from m2svid.errors import UserError
 from m2svid.evaluation.evaluation import Evaluation
-from m2svid.evaluation.methods import Filled, Trained, Warped
+from m2svid.evaluation.methods import Filled, RoundTrip, Trained, Warped, Weights
 from m2svid.evaluation.methods.warps import SoftSplat, warped_by
 from m2svid.evaluation.protocol import Protocol
 from m2svid.evaluation.results import Results
@@ -110,6 +110,23 @@ def test_metrics_of_both_eyes_get_the_left_view(tmp_path):
 def test_weights_of_metrics_are_asked_for_at_once():
     with pytest.raises(UserError, match="fvd needs its network: give the file in metric_weights"):
         Evaluation(("psnr", "fvd"))
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        (lambda: Evaluation(("ms_ssim",)), "Frames of 96×96 pixels are too small for ms_ssim"),
+        (lambda: Evaluation(("psnr",), [Weights("no.ckpt", "old")]), "method old: no.ckpt does not exist"),
+        (lambda: Evaluation(("psnr",), [RoundTrip("no.ckpt")]), "method vae: no.ckpt does not exist"),
+        (
+            lambda: Evaluation(("psnr",), metric_weights={"fid": "a"}),
+            "metric_weights: 'fid' is no metric that takes weights; those are fvd, clip_consistency",
+        ),
+    ],
+)
+def test_what_would_fail_is_seen_before_an_evaluation(evaluation, message):
+    with pytest.raises(UserError, match=message):
+        evaluation().check(8, 96)
 
 
 def test_every_evaluation_begins_anew(tmp_path):

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from m2svid.cli import main
 from m2svid.evaluation.films import ViewFilm
 from m2svid.evaluation.measure import measure
 from m2svid.evaluation.results import Results
 from m2svid.report.make import report
-from tests.tiny_run import LAST, RUN, finish, start
+from tests.tiny_run import LAST, QUICKSTART, RUN, finish, start
 
 OVERLAY = f"""
 model:
@@ -36,6 +37,16 @@ def results(fitted, tmp_path_factory):
     finish(start("test", "--run", "quickstart", "--config", str(overlay), cwd=fitted.folder))
     found = [Results.read(path) for path in (fitted.folder / RUN).glob("test_*.json")]
     return {results.method: results for results in found}
+
+
+def test_missing_weights_end_fit_before_it_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    missing = "[{class_path: Weights, init_args: {path: no.ckpt, name: old}}]"
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *QUICKSTART, "--model.methods", missing])
+    assert ended.value.code == 2
+    assert "m2svid: method old: no.ckpt does not exist" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())  # not even data have been made
 
 
 def test_all_rows_stand_beside_each_other(results):

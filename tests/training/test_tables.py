@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from m2svid.errors import UserError
+from m2svid.evaluation.methods import Weights
 from m2svid.evaluation.results import Results, VideoResult
 from m2svid.training import tables
 from tests.tiny_run import CONFIGS, LAST, TINY, finish, start
@@ -112,7 +113,8 @@ def test_masked_regions(calls, capsys):
     assert lines(capsys.readouterr().out)[0] == "| table5_a | 21.00 | 11.00 |"
 
 
-def test_published_methods_and_given_weights(calls):
+def test_published_methods_and_given_weights(calls, monkeypatch):
+    monkeypatch.setattr(Weights, "check", lambda self: None)  # of the file that is none
     tables.table(1, small=True, weights={"table1_m2svid": "published.pt"}, configs=CONFIGS)
     assert [call[0] for call in calls] == ["test"]
     content = yaml.safe_load(Path("runs/tables/quickstart+table1/seed0/methods.yaml").read_text())
@@ -133,6 +135,13 @@ def test_published_methods_and_given_weights(calls):
 def test_mistakes_are_refused_before_any_work(calls, options, message):
     with pytest.raises(UserError, match=message):
         tables.table(**{"configs": CONFIGS} | options)
+    assert not calls
+
+
+def test_weights_are_opened_before_others_are_trained(calls, tmp_path):
+    given = {"table5_b": str(tmp_path / "published.pt")}
+    with pytest.raises(UserError, match=r"method table5_b: .*published\.pt does not exist"):
+        tables.table(5, small=True, weights=given, configs=CONFIGS)
     assert not calls
 
 

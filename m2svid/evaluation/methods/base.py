@@ -53,6 +53,17 @@ class Method(ABC):
     def __init__(self, name: str | None = None) -> None:
         self.name = self.own_name if name is None else name
 
+    def check(self, frames: int | None = None) -> None:
+        """See whether `prepare` and `predict` would fail, without loading what is large.
+
+        Args:
+            frames: of the clips, if known.
+
+        Raises:
+            UserError: weights are missing or don't fit, or clips are too long.
+        """
+        del frames
+
     def prepare(self, trained: Trained, device: torch.device) -> None:
         """Load what `predict` needs; called before the first clip of an evaluation.
 

@@ -8,9 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from m2svid.batch import StereoBatch
+from m2svid.errors import UserError
 from m2svid.evaluation.methods.base import Method, Trained
 from m2svid.model.m2svid import M2SVid
 from m2svid.warping.fill import fill_from_background
+from m2svid.weights.load import open_model
 
 
 class LeftCopied(Method):
@@ -58,7 +60,15 @@ class RoundTrip(Method):
         self._weights, self._backbone = weights, backbone
         self._model: M2SVid | None = None
 
+    def check(self, frames: int | None = None) -> None:
+        if self._weights is not None:
+            try:
+                open_model(self._weights, "factorized", self._backbone)
+            except UserError as error:
+                raise UserError(f"method {self.name}: {error}") from error
+
     def prepare(self, trained: Trained, device: torch.device) -> None:
+        self.check()
         self._model = trained.model
         if self._weights is not None:
             self._model = M2SVid.from_pretrained(

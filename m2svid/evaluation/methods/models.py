@@ -14,6 +14,8 @@ from m2svid.evaluation.methods.base import Method, Trained
 from m2svid.files import checksum
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.sampler import Sampler
+from m2svid.weights.load import open_model
+from m2svid.weights.parts import Opened
 
 
 class TrainedModel(Method):
@@ -89,19 +91,26 @@ class Weights(Method):
     def sampler(self) -> Sampler:
         return self.model.usage.sampler.with_steps(self.steps)
 
+    def check(self, frames: int | None = None) -> None:
+        self._open()
+
+    def _open(self) -> Opened:
+        try:
+            return open_model(self.path, self._attention, self._backbone)
+        except UserError as error:
+            raise UserError(f"method {self.name}: {error}") from error
+
     def prepare(self, trained: Trained, device: torch.device) -> None:
         if self._model is None:
-            try:
-                self._model = M2SVid.from_pretrained(
-                    self.path,
-                    device,
-                    self._dtype,
-                    attention=self._attention,
-                    backbone=self._backbone,
-                    **self._options(),
-                )
-            except UserError as error:
-                raise UserError(f"method {self.name}: {error}") from error
+            self.check()
+            self._model = M2SVid.from_pretrained(
+                self.path,
+                device,
+                self._dtype,
+                attention=self._attention,
+                backbone=self._backbone,
+                **self._options(),
+            )
         self.steps = self.sampler.num_steps
 
     def describe(self) -> dict[str, Any]:

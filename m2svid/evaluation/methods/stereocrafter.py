@@ -12,11 +12,10 @@ from torch import Generator, Tensor
 
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
-from m2svid.evaluation.methods.base import Trained
 from m2svid.evaluation.methods.models import Weights
 from m2svid.evaluation.methods.warps import SoftSplat
 from m2svid.model.conditioning import Condition
-from m2svid.model.neighbours import StereoCrafterConditioning
+from m2svid.model.neighbours import STEREOCRAFTER, StereoCrafterConditioning
 
 
 class StereoCrafter(Weights):
@@ -52,12 +51,16 @@ class StereoCrafter(Weights):
     def _options(self) -> dict[str, int]:
         return {"decode_chunk": 2}
 
-    def prepare(self, trained: Trained, device: torch.device) -> None:
-        super().prepare(trained, device)
-        if not isinstance(self.model.conditioning, StereoCrafterConditioning):
+    def check(self, frames: int | None = None) -> None:
+        if self._open().card.conditioning != StereoCrafterConditioning().describe():
             raise UserError(
                 f"method {self.name}: {self.path} is no U-Net of StereoCrafter; "
                 "m2svid.evaluation.methods.Weights takes other models"
+            )
+        if frames is not None and frames > STEREOCRAFTER.window:
+            raise UserError(
+                f"method {self.name} takes {STEREOCRAFTER.window} frames, and data.eval_clip.frames is "
+                f"{frames}: set it to {STEREOCRAFTER.window} or less"
             )
 
     @torch.no_grad()

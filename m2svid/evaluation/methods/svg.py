@@ -18,10 +18,17 @@ from m2svid.errors import UserError
 from m2svid.evaluation.methods.base import Method, Trained
 from m2svid.evaluation.methods.frame_matrix import FrameMatrix, Schedule
 from m2svid.evaluation.methods.warps import Layered, warped_by
+from m2svid.weights.fetch import resolve
 
 Part = TypeVar("Part")
 
 ZEROSCOPE = "cerspense/zeroscope_v2_576w"
+_ZEROSCOPE_FILES = (
+    "unet/config.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+)
 SVD_XT = "stabilityai/stable-video-diffusion-img2vid-xt"
 
 
@@ -70,9 +77,26 @@ class SVG(Method):
         self._dtype = torch.float16 if half else torch.float32
         self.matrix: FrameMatrix | None = None
 
+    def check(self, frames: int | None = None) -> None:
+        for path, layout, files in (
+            (self.path, "Zeroscope", _ZEROSCOPE_FILES),
+            (self.vae, "Stable Video Diffusion", ("vae/config.json",)),
+        ):
+            try:
+                folder = resolve(path, files=files)
+            except UserError as error:
+                raise UserError(f"method {self.name}: {error}") from error
+            missing = [file for file in files if not (folder / file).is_file()]
+            if missing:
+                raise UserError(
+                    f"method {self.name}: {path} has no {', '.join(missing)}: give a folder of "
+                    f"{layout}'s layout"
+                )
+
     def prepare(self, trained: Trained, device: torch.device) -> None:
         if self.matrix is not None:
             return
+        self.check()
         unet = self._load(UNet3DConditionModel, self.path, "unet", torch_dtype=self._dtype).to(device).eval()
         vae = self._load(AutoencoderKLTemporalDecoder, self.vae, "vae").to(device).eval()
         scheduler = self._load(DDPMScheduler, self.path, "scheduler")

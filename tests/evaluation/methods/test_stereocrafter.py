@@ -89,6 +89,13 @@ def test_more_frames_than_its_window_are_refused(path, folder):
         method.predict(make_clip(24), torch.Generator())
 
 
+def test_long_clips_are_refused_before_anything_is_measured(path, folder):
+    method = StereoCrafter(str(path), str(folder))
+    method.check(23)
+    with pytest.raises(UserError, match=r"takes 23 frames, and data.eval_clip.frames is 24: set it to 23"):
+        method.check(24)
+
+
 def test_other_weights_are_refused(folder):
     method = StereoCrafter(str(folder / "unet"), str(folder))
     with pytest.raises(UserError, match=r"method stereocrafter_25: .*"):

@@ -214,5 +214,10 @@ def test_the_matrix_goes_from_the_left_eye_to_the_right_one(folders):
 def test_mistakes_are_named(folders):
     with pytest.raises(UserError, match="method svg: num_views must be at least 2, got 1"):
         SVG(num_views=1)
-    with pytest.raises(UserError, match=r"method svg: can't load .*/scheduler: give a folder of Zeroscope's"):
-        SVG(f"{folders[0]}/unet", folders[1]).prepare(None, CPU)
+    with pytest.raises(UserError, match=r"method svg: .* has no unet/config.json, .*: .* Zeroscope's layout"):
+        SVG(f"{folders[0]}/unet", folders[1]).check()
+    with pytest.raises(UserError, match=r"has no vae/config.json: give a folder of Stable Video Diffusion's"):
+        SVG(folders[0], folders[0]).check()
+    with pytest.raises(UserError, match="method svg: nowhere does not exist"):
+        SVG("nowhere").check()
+    SVG(*folders).check()
