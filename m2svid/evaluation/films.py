@@ -113,7 +113,12 @@ def pair_up(truth: dict[str, Path], others: dict[str, dict[str, Path]]) -> dict[
     for role, films in others.items():
         missing, unexpected = sorted(truth.keys() - films.keys()), sorted(films.keys() - truth.keys())
         if missing:
-            raise UserError(f"{len(missing)} of {len(truth)} films have no {role}: {_some(missing)}")
+            others_there = (
+                f" (it has {_some(unexpected)}, and films are paired by name)" if unexpected else ""
+            )
+            raise UserError(
+                f"{len(missing)} of {len(truth)} films have no {role}: {_some(missing)}{others_there}"
+            )
         if unexpected:
             raise UserError(f"{len(unexpected)} films are {role} only and have no truth: {_some(unexpected)}")
     return {

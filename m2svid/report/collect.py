@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -15,6 +15,7 @@ from typing import Any
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import FORMAT, Results
+from m2svid.report.columns import compared
 from m2svid.report.paper import ROWS
 
 log = logging.getLogger(__name__)
@@ -70,12 +71,14 @@ class Dataset:
         methods: by name.
         metrics: that all methods have values of, in the order of the first method's; then those of all
             videos together.
+        notes: sentences on what isn't alike for all methods.
     """
 
     name: str
     videos: list[str]
     methods: dict[str, Method]
     metrics: list[str]
+    notes: list[str]
 
 
 def collect(given: Sequence[str]) -> list[Dataset]:
@@ -112,7 +115,8 @@ def collect(given: Sequence[str]) -> list[Dataset]:
                 )
             methods = grouped[result.dataset]
             methods.setdefault(result.method, Method(result.method)).runs.append(result)
-    return [_dataset(name, methods) for name, methods in grouped.items()]
+    names = list(dict.fromkeys(name for methods in grouped.values() for name in methods))
+    return [_dataset(name, methods, names) for name, methods in grouped.items()]
 
 
 def _files(path: Path) -> list[Path]:
@@ -142,33 +146,54 @@ def _is_result(path: Path) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
-def _dataset(name: str, methods: dict[str, Method]) -> Dataset:
-    protocols = set()
-    for method in methods.values():
-        for run in method.runs:
-            settings = {key: value for key, value in run.protocol.items() if key != "method"}
-            protocols.add(json.dumps(settings, sort_keys=True))
-    if len(protocols) > 1:
-        log.warning("%s: the methods were measured by %d different protocols", name, len(protocols))
+def _dataset(name: str, methods: dict[str, Method], names: Sequence[str]) -> Dataset:
+    """A dataset on which some of the methods named were measured."""
     keys = [{video.key for video in run.videos} for method in methods.values() for run in method.runs]
     videos = sorted(set.intersection(*keys))
     if not videos:
         raise UserError(f"{name}: {', '.join(methods)} have no video in common, so they can't be compared")
-    left_out = len(set.union(*keys)) - len(videos)
-    if left_out:
-        log.warning("%s: %d videos are left out, which only some methods have", name, left_out)
     for method in methods.values():
         method.values = _averaged(method.runs, videos)
+    measured = list(dict.fromkeys(metric for method in methods.values() for metric in method.values))
+    metrics = [m for m in measured if all(m in method.values for method in methods.values())]
     first = next(iter(methods.values()))
-    metrics = [m for m in first.values if all(m in method.values for method in methods.values())]
-    whole = [
+    together = [
         m
         for m in first.runs[0].means
         if m == "fvd" and all("fvd" in r.means for x in methods.values() for r in x.runs)
     ]
     if not metrics:
         raise UserError(f"{name}: {', '.join(methods)} have no metric in common, so they can't be compared")
-    return Dataset(name, videos, methods, metrics + whole)
+    notes = _differences_of_protocols(methods)
+    left_out = len(set.union(*keys)) - len(videos)
+    if left_out:
+        notes.append(f"{left_out} videos are left out, which only some methods have")
+    for metric in measured:
+        lacking = [method.name for method in methods.values() if metric not in method.values]
+        if lacking and compared(metric):
+            notes.append(f"{metric} is left out, which {', '.join(lacking)} lack")
+    if len(methods) < len(names):
+        notes.append(f"no results of {', '.join(each for each in names if each not in methods)}")
+    for note in notes:
+        log.warning("%s: %s", name, note)
+    return Dataset(name, videos, methods, metrics + together, notes)
+
+
+def _differences_of_protocols(methods: Mapping[str, Method]) -> list[str]:
+    """A note for each setting that isn't the same in all results; what a method is alone is its own."""
+    found: dict[str, dict[str, dict[str, None]]] = {}  # setting -> value -> names of methods
+    settings = {key for method in methods.values() for run in method.runs for key in run.protocol}
+    for setting in sorted(settings - {"method", "name"}):
+        for method in methods.values():
+            for run in method.runs:
+                value = json.dumps(run.protocol.get(setting), sort_keys=True)
+                found.setdefault(setting, {}).setdefault(value, {})[method.name] = None
+    return [
+        f"measured by different protocols, so that values don't compare: {setting} is "
+        + ", ".join(f"{value} for {' and '.join(names)}" for value, names in values.items())
+        for setting, values in found.items()
+        if len(values) > 1
+    ]
 
 
 def _averaged(runs: list[Results], videos: list[str]) -> dict[str, dict[str, float]]:

@@ -58,6 +58,7 @@ def summarize(dataset: Dataset, reference: str, source: Callable[[str], str]) ->
         "reference": reference,
         "videos": len(dataset.videos),
         "sources": len({source(video) for video in dataset.videos}),
+        "notes": dataset.notes,
         "runs": {name: len(method.runs) for name, method in dataset.methods.items()},
         "methods": methods,
         "comparisons": comparisons,
@@ -136,18 +137,18 @@ def comparison_cells(metric: str, entry: Mapping[str, Any]) -> list[str]:
 
 
 def counts_text(summary: Summary) -> str:
-    """The number of videos, sources and runs behind the values."""
+    """The number of videos, sources and runs behind the values, and what isn't alike for all methods."""
     text = (
         f"{summary['videos']} videos of {summary['sources']} sources; 95 % intervals by bootstrap over them"
     )
     if summary["sources"] < 2:
         text += " (one source: none)"
     runs = summary["runs"]
-    if max(runs.values()) == 1:
-        return text
-    each = [f"{count} of {name}" for name, count in runs.items()]
-    which = ", ".join(each) if len(set(runs.values())) > 1 else f"{max(runs.values())} of each method"
-    return f"{text}; means over runs ({which}) ± their standard deviation"
+    if max(runs.values()) > 1:
+        each = [f"{count} of {name}" for name, count in runs.items()]
+        which = ", ".join(each) if len(set(runs.values())) > 1 else f"{max(runs.values())} of each method"
+        text += f"; means over runs ({which}) ± their standard deviation"
+    return ". ".join([text, *summary["notes"]])
 
 
 def _table(names: list[str]) -> list[str]:

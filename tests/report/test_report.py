@@ -134,7 +134,7 @@ def test_methods_differ_but_protocols_must_not(tmp_path, caplog):
     collect([str(tmp_path / "a.json"), str(tmp_path / "b.json")])
     assert caplog.text == ""
     collect([str(tmp_path / "a.json"), str(tmp_path / "c.json")])
-    assert "measured by 2 different protocols" in caplog.text
+    assert 'so that values don\'t compare: warp is "own" for a, "m2svid" for c' in caplog.text
 
 
 def test_values_that_are_none_and_values_that_are_broken(tmp_path):
@@ -154,6 +154,20 @@ def test_only_videos_in_common_are_compared(tmp_path, caplog):
     (dataset,) = collect(files)
     assert dataset.videos == ["v0", "v1"]
     assert "1 videos are left out" in caplog.text
+
+
+def test_what_is_not_alike_is_said_in_the_report(tmp_path, caplog):
+    files = [
+        results(tmp_path / "a.json", "a", [20.0], lpips=[0.1]),
+        results(tmp_path / "b.json", "b", [20.0], flicker_truth=[1.0]),
+        results(tmp_path / "c.json", "c", [20.0], dataset="ego4d"),
+    ]
+    report(files, output=tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert ". lpips is left out, which b lack. no results of c\n" in text
+    assert ". no results of a, b\n" in text
+    assert "flicker_truth" not in text  # nothing that would be compared
+    assert "stereo4d: lpips is left out, which b lack" in caplog.text
 
 
 def test_sources_of_clips():
