@@ -189,7 +189,7 @@ def test_seam_at_the_borders_of_windows(tmp_path):
         ({"left": None}, r"siou need the left views: give them with --left"),
         ({"left": None, "metrics": ["psnr"], "disparity": "matched"}, r"The holes need.*--disparity none"),
         ({"predictions": "one"}, r"1 of 2 films have no prediction: beach$"),
-        ({"predictions": "renamed"}, r"no prediction: alley, beach \(it has a, b, and films are paired by name"),
+        ({"predictions": "renamed"}, r"no prediction: alley, beach \(it has a, b, and films are"),
         ({"predictions": "more"}, r"1 films are prediction only and have no truth: castle"),
         ({"predictions": "short"}, r"beach: prediction has 2 frames, the truth 3; cut"),
         ({"predictions": "small"}, r"alley\.mkv is 64×48: it must have views of 96×48, alone"),
