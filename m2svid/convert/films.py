@@ -10,7 +10,7 @@ from m2svid.errors import UserError
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from m2svid.video.streams import best_container
-from m2svid.video.write import CONTAINERS
+from m2svid.video.write import containers
 
 EYES = ("_left", "_right")  # files of the layout `pair`
 _STEREO = {layout.suffix for layout in LAYOUTS.values() if layout.suffix} | {*EYES}
@@ -81,7 +81,7 @@ def output_name(film: Path, output: Path | None, options: StereoOptions) -> Path
     """Name the stereo film of a film."""
     suffix = ".png"
     if film.suffix.lower() not in IMAGE_SUFFIXES:
-        allowed = CONTAINERS[options.codec]
+        allowed = containers(options.codec, LAYOUTS[options.layout].layers)
         matroska = film.suffix.lower() == ".mkv" and ".mkv" in allowed
         suffix = ".mkv" if matroska else best_container(film, allowed, options.drop_streams)
     return output_path(output, film.with_name(f"{film.stem}{LAYOUTS[options.layout].suffix}{suffix}"))

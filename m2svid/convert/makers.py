@@ -179,10 +179,12 @@ class StereoMaker(Maker):
         layout, encoding = self._options.layout, self._encoding
         spherical = ", half spheres: both eyes are resampled" if LAYOUTS[layout].spherical else ""
         kind = f"{encoding.codec}, {encoding.pixel_format.name}" if encoding else "picture"
-        events = [
-            Event("refine", f"refine: {self._right.inpainter.description}"),
-            Event("output", f"output: {layout}, {kind}{spherical}"),
-        ]
+        events = [Event("output", f"output: {layout}, {kind}{spherical}")]
+        if not LAYOUTS[layout].depth:
+            events.insert(0, Event("refine", f"refine: {self._right.inpainter.description}"))
+        warning = encoding and encoding.warning()
+        if warning:
+            events.append(Event("warning", f"warning: {warning}"))
         size = self._info.width, self._info.height
         padded = view_size(LAYOUTS[layout], encoding.pixel_format, *size) if encoding else size
         if padded != size and not spherical:
@@ -241,6 +243,8 @@ class FromDepth(StereoMaker):
             options.disparity_px(video.info.width)  # checks it
 
     def describe(self) -> list[Event]:
+        if LAYOUTS[self._options.layout].depth:
+            return super().describe()
         chosen, width = self._options, self._info.width
         largest = LARGEST * width / 100 if chosen.max_disparity == "auto" else chosen.disparity_px(width)
         events = [_disparity(largest), *super().describe()]
@@ -251,6 +255,8 @@ class FromDepth(StereoMaker):
         return events
 
     def _placement(self, depth: ShotDepth | None) -> Placement:
+        if LAYOUTS[self._options.layout].depth:
+            return Placement(0.0, 0.0)
         assert depth is not None  # given to `__init__`
         return self._options.placement(self._info.width, depth.spread if self.whole_shots else None)
 
@@ -260,6 +266,9 @@ class FromDepth(StereoMaker):
         assert depth is not None  # given to `__init__`
         left = to_tensor(rgb)
         maps = depth.get(window.start, window.stop, rgb)
+        if LAYOUTS[self._options.layout].depth:
+            gray = to_disparity(maps, *left.shape[-2:], 1.0).clamp(0, 1)
+            return to_pixels(gray.expand(-1, 3, -1, -1), self._bits)[None]
         share = 0.5 if self._both else 1.0
         disparity = to_disparity(maps, *left.shape[-2:], self._placement(depth).max_disparity * share)
         made = [None, None] if shared is None else [shared[0, :, :, ::-1], shared[-1]]
@@ -292,6 +301,8 @@ class FromWarped(StereoMaker):
                 raise UserError(
                     f"--{name} {view.path} is {size[0]}×{size[1]}, the film {wanted[0]}×{wanted[1]}"
                 )
+        if LAYOUTS[self._options.layout].depth:
+            raise UserError(f"--layout {self._options.layout} holds depth: `convert` makes it")
         self._warped, self._hole = (Sliding[Frame](view.frames) for view in (warped, hole))
         if self._options.by_shot:
             raise UserError("--max-disparity and --convergence of `refine` must be numbers: auto needs depth")

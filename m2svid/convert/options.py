@@ -16,9 +16,9 @@ from m2svid.errors import UserError
 from m2svid.inference.memory import TILES
 from m2svid.video.anaglyph import Method
 from m2svid.video.excerpt import parse_range
-from m2svid.video.layouts import LayoutName
+from m2svid.video.layouts import LAYOUTS, LayoutName
 from m2svid.video.read import parse_rate
-from m2svid.video.write import CodecName
+from m2svid.video.write import CodecChoice
 
 DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
 
@@ -210,11 +210,16 @@ class ModelOptions(RunOptions):
         for name in ("overlap", "noise_aug"):
             number = getattr(self, name)
             _require(number is None or number >= 0, name, "at least 0", number)
-        if self.refine == "model" and self.weights is None:
+        if self.needs_model and self.weights is None:
             raise UserError(
                 "--weights is missing: name a folder that `python -m m2svid weights import` made from the "
                 "released weights, or give --refine none to fill holes without a model"
             )
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a model refines the views."""
+        return self.refine == "model"
 
     def _check_tile_overlap(self) -> None:
         smallest = min(TILES) if self.tile is None else self.tile
@@ -279,8 +284,10 @@ class PictureOptions(PlacementOptions):
     """Options of how the views are put together.
 
     Args:
-        layout: sbs, tb (top-bottom), each also -half, anaglyph, right (that view alone), pair (two files), or
-            vr180: side by side as half spheres, for which the left view is resampled too.
+        layout: sbs, tb (top-bottom), cross (side by side for eyes that cross), each also -half; rows (those
+            of both views alternate, for polarised displays); anaglyph; right (that view alone); pair (two
+            files); vr180 (side by side as half spheres, for which the left view is resampled too); spatial
+            (MV-HEVC: two layers, as Apple describes it); rgbd (the film beside its depth), also -half.
         anaglyph: for red-cyan glasses: "dubois" has the least ghosting; "color", "half-color", "optimized",
             "gray", and "true" for red-blue ones.
     """
@@ -292,8 +299,8 @@ class PictureOptions(PlacementOptions):
         super().__post_init__()
         if self.layout == "vr180" and self.fov is None:
             raise UserError("--layout vr180 needs --fov, the film's horizontal angle in degrees")
-        if self.fov is not None and self.layout != "vr180" and self.profile != "headset":
-            raise UserError("--fov is for --layout vr180 and for --profile headset")
+        if self.fov is not None and self.layout not in ("vr180", "spatial") and self.profile != "headset":
+            raise UserError("--fov is for --layout vr180 and spatial, and for --profile headset")
 
 
 @dataclass(frozen=True)
@@ -301,9 +308,9 @@ class EncodingOptions(RunOptions):
     """Options of how the stereo film is stored.
 
     Args:
-        codec: of the output.
+        codec: of the output; auto = h264 where players have it for such pictures, else h265.
         crf: constant quality, smaller = better; the codec's own default if not given.
-        preset: the encoder's speed; its own default if not given.
+        speed: the encoder's preset, for instance slow or, for av1, 4; its own default if not given.
         bits: 8 or 10 bits a sample; those of the source if not given.
         drop_streams: streams of the source to leave out: their numbers, or audio, subtitle, attachment, all,
             for instance 2,subtitle.
@@ -312,9 +319,9 @@ class EncodingOptions(RunOptions):
     """
 
     section: ClassVar[str] = "encoding"
-    codec: CodecName = "h264"
+    codec: CodecChoice = "auto"
     crf: int | None = None
-    preset: str | None = None
+    speed: str | None = None
     bits: Literal[8, 10] | None = None
     drop_streams: str | None = None
     convert_streams: bool = False
@@ -323,6 +330,16 @@ class EncodingOptions(RunOptions):
 @dataclass(frozen=True)
 class StereoOptions(PictureOptions, ModelOptions, EncodingOptions):
     """Options of the verbs that end with a stereo film."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layout == "spatial" and (self.codec not in ("auto", "h265") or self.bits == 10):
+            raise UserError("--layout spatial is H.265 of 8 bits: leave --codec and --bits out")
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a model refines the views: not where depth takes the place of one."""
+        return super().needs_model and not LAYOUTS[self.layout].depth
 
 
 @dataclass(frozen=True)

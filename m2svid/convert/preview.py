@@ -86,7 +86,7 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
     chosen.placement(width, (0.0, 1.0))  # checks the disparity before models are opened
     depths = models.depths(chosen, chosen.depth_range)
     (inpainter,) = models.inpainters(chosen, depths)
-    count = inpainter.window if chosen.refine == "model" else 1
+    count = inpainter.window if chosen.needs_model else 1
     part = Excerpt(input, chosen.rate, chosen.start, f"+{count}f")
     film = survey(part, chosen.cuts and count > 1)
     shot = film.shots[0]

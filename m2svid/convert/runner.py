@@ -32,7 +32,7 @@ from m2svid.video.read import Frame, Video
 from m2svid.video.shots import Shot, Survey, survey
 from m2svid.video.sliding import Sliding
 from m2svid.video.streams import Choice, Others, plan_others
-from m2svid.video.write import CONTAINERS, Encoding, check_codec, encode
+from m2svid.video.write import Encoding, check_encoder, encode
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class Task:
         """
         if self.streams is None or target.encoding is None or not self.video.is_container:
             return None
-        allowed = CONTAINERS[target.encoding.codec]
-        return plan_others(self.video, target.path, allowed, self.streams)
+        return plan_others(self.video, target.path, target.encoding.containers, self.streams)
 
     def check(self) -> None:
         """Check, before the work begins, that every file can be made as asked.
@@ -99,10 +98,10 @@ class Task:
             path, encoding = target.path, target.encoding
             check_output(path, self.inputs.values())
             if encoding is not None:
-                check_codec(encoding.codec)
-                if path.suffix.lower() not in CONTAINERS[encoding.codec]:
-                    allowed = ", ".join(CONTAINERS[encoding.codec])
-                    raise UserError(f"{path} must end in one of {allowed} for codec {encoding.codec}")
+                check_encoder(encoding)
+                if path.suffix.lower() not in encoding.containers:
+                    allowed, kind = ", ".join(encoding.containers), " in layers" * encoding.layers
+                    raise UserError(f"{path} must end in one of {allowed} for codec {encoding.codec}{kind}")
                 self.others(target)
             if path.exists() and not self.restart and name not in joined:
                 raise UserError(f"{path} exists: give --restart to make it again, or another output")

@@ -19,9 +19,10 @@ from m2svid.inference.memory import limit_memory
 from m2svid.video.excerpt import Excerpt
 from m2svid.video.layouts import LAYOUTS, Layout, picture_size
 from m2svid.video.pictures import Composer
+from m2svid.video.planes import PixelFormat
 from m2svid.video.read import Video
 from m2svid.video.vr180 import HalfSphere
-from m2svid.video.write import CRF, PRESETS, Encoding, encoder_format, stored_color
+from m2svid.video.write import CRF, SPEEDS, CodecName, Encoding, encoder_format, pick_codec, stored_color
 
 if TYPE_CHECKING:
     from m2svid.model.m2svid import M2SVid
@@ -102,7 +103,7 @@ class Models:
         Raises:
             UserError: the weights can't be opened.
         """
-        if options.refine == "none":
+        if not options.needs_model:
             return [BackgroundFill() for _ in self.devices]
         from m2svid.inference.refiner import Refiner  # takes seconds to import
 
@@ -176,11 +177,17 @@ def encoding_of(
         options: codec and quality; None = H.264 of 8 bits.
         size: width and height of each view, px, whose pixels are square; None = the source's own.
     """
-    info = video.info
-    codec, bits = ("h264", 8) if options is None else (options.codec, options.bits)
-    crf, preset = (None, None) if options is None else (options.crf, options.preset)
+    info, view = video.info, size or (video.info.width, video.info.height)
+    bits = 8 if options is None or layout.layers else options.bits
+    if layout.layers:
+        codec: CodecName = "h265"
+    else:
+        chosen = "h264" if options is None else options.codec
+        stored = picture_size(layout, PixelFormat("420", 8), *view)
+        codec = pick_codec(chosen, info.pixel_format, bits, stored)
+    crf, speed = (None, None) if options is None else (options.crf, options.speed)
     pixel_format = encoder_format(codec, info.pixel_format, bits)
-    width, height = picture_size(layout, pixel_format, *(size or (info.width, info.height)))
+    width, height = picture_size(layout, pixel_format, *view)
     return Encoding(
         codec=codec,
         pixel_format=pixel_format,
@@ -190,8 +197,10 @@ def encoding_of(
         color=stored_color(info.color, codec),
         aspect=Fraction(1) if size else info.aspect,
         crf=crf if crf is not None else CRF.get(codec),
-        preset=preset or PRESETS.get(codec),
+        speed=speed or SPEEDS.get(codec),
         packing=layout.packing,
+        layers=layout.layers,
+        fov=None if options is None else options.fov,
     )
 
 

@@ -199,7 +199,7 @@ def _stereo_task(
     files = result_files(output, options)
     encoding, _ = stereo_encoding(video, options)
     options.placement(video.info.width, spread=(0.0, 1.0))  # checks the disparity
-    if options.refine == "model" and is_path(options.weights) and not Path(options.weights).exists():
+    if options.needs_model and is_path(options.weights) and not Path(options.weights).exists():
         raise UserError(
             f"--weights {options.weights} does not exist: name a folder that `python -m m2svid weights "
             "import` made, or give --refine none"

@@ -102,6 +102,6 @@ def _encodings(width: int, height: int, rate: Fraction) -> tuple[Encoding, Encod
     bt709 = Color(int(ColorRange.MPEG), _BT709, _BT709, _BT709)
     size = {"width": width, "height": height, "rate": rate}
     color = Encoding(
-        "h264", PixelFormat("420", 8), color=bt709, aspect=Fraction(1), crf=_CRF, preset="medium", **size
+        "h264", PixelFormat("420", 8), color=bt709, aspect=Fraction(1), crf=_CRF, speed="medium", **size
     )
     return color, inverse_depth(**size)

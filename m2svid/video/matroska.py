@@ -1,6 +1,6 @@
-"""Stereo and VR180 metadata for Matroska.
+"""Stereo, VR180 and the shape of pixels for Matroska.
 
-FFmpeg has a tag for stereo. It could write the projection too, but PyAV has no way to ask it for that.
+FFmpeg has a tag for stereo. It could write the rest, too, but PyAV has no way to ask it for that.
 
 Source: Google, Spherical Video V2 RFC; RFC 9559 (Matroska), RFC 8794 (EBML).
 """
@@ -19,32 +19,33 @@ from m2svid.video.mp4_boxes import HALF_SPHERE, Box, only
 _SEGMENT, _TRACKS, _TRACK = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
 _NAME, _VIDEO, _CRC, _VOID = b"\x53\x6e", b"\xe0", b"\xbf", b"\xec"
 _PROJECTION, _TYPE, _PRIVATE = b"\x76\x70", b"\x76\x71", b"\x76\x72"
+_SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
 _EQUIRECTANGULAR = b"\x01"
-_ROOM = 40  # bytes, more than the projection takes
+_ROOM = 60  # bytes, more than all of this takes
 
 
 def tags(layout: Layout) -> dict[str, str]:
-    """Tags of the video track for FFmpeg; the track's name makes room, which `add_projection` takes."""
-    mode = {"stereo_mode": layout.stereo_mode} if layout.stereo_mode else {}
-    return mode | ({"title": "-" * _ROOM} if layout.spherical else {})
+    """Tags of the video track for FFmpeg; the track's name makes room, which `describe` takes."""
+    return {"title": "-" * _ROOM} | ({"stereo_mode": layout.stereo_mode} if layout.stereo_mode else {})
 
 
-def add_projection(path: Path, layout: Layout) -> None:
-    """Describe half spheres in a finished Matroska file, in place; other layouts stay.
+def describe(path: Path, layout: Layout, shown: tuple[int, int]) -> None:
+    """Describe the views in a finished Matroska file, in place.
 
     Args:
         path: the film, written with `tags`.
         layout: of its only video track.
+        shown: width and height of a view for the viewer, in square pixels.
 
     Raises:
         RuntimeError: the file is built in another way.
     """
-    if not layout.spherical:
-        return
     with path.open("r+b") as file:
         whole = Box(b"", 0, 0, file.seek(0, os.SEEK_END))
         tracks = only(_children(file, only(_children(file, whole), _SEGMENT)), _TRACKS)
-        content = b"".join(_changed(file, box) for box in _children(file, tracks) if box.kind != _CRC)
+        content = b"".join(
+            _changed(file, box, layout, shown) for box in _children(file, tracks) if box.kind != _CRC
+        )
         checksum = _element(_CRC, zlib.crc32(content).to_bytes(4, "little"))
         if tracks.content + len(checksum + content) != tracks.end:
             raise RuntimeError("the tracks of the film changed their size")
@@ -52,14 +53,20 @@ def add_projection(path: Path, layout: Layout) -> None:
         file.write(checksum + content)
 
 
-def _changed(file: BinaryIO, track: Box) -> bytes:
-    """The bytes of a child of the tracks; in that of the film, the projection instead of the name."""
+def _changed(file: BinaryIO, track: Box, layout: Layout, shown: tuple[int, int]) -> bytes:
+    """The bytes of a child of the tracks; in that of the film, what is to be told instead of the name."""
     children = list(_children(file, track)) if track.kind == _TRACK else []
     if _VIDEO not in [child.kind for child in children]:
         return _read(file, track.start, track.end)
     name, video = only(children, _NAME), only(children, _VIDEO)
-    sphere = _element(_TYPE, _EQUIRECTANGULAR) + _element(_PRIVATE, HALF_SPHERE)
-    described = _element(_VIDEO, _read(file, video.content, video.end) + _element(_PROJECTION, sphere))
+    said = (_SHOWN_WIDTH, _SHOWN_HEIGHT, _SHOWN_UNIT)
+    facts = [_read(file, box.start, box.end) for box in _children(file, video) if box.kind not in said]
+    sizes = zip((_SHOWN_WIDTH, _SHOWN_HEIGHT), shown, strict=True)
+    facts += [_element(kind, size.to_bytes(4, "big")) for kind, size in sizes]
+    if layout.spherical:
+        sphere = _element(_TYPE, _EQUIRECTANGULAR) + _element(_PRIVATE, HALF_SPHERE)
+        facts.append(_element(_PROJECTION, sphere))
+    described = _element(_VIDEO, b"".join(facts))
     kept = b"".join(_read(file, box.start, box.end) for box in children if box not in (name, video))
     room = track.end - track.content - len(kept + described)
     return _read(file, track.start, track.content) + kept + described + _element(_VOID, bytes(room - 2))

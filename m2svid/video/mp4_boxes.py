@@ -1,8 +1,10 @@
-"""Stereo and VR180 boxes for MP4 and MOV, whose muxer in FFmpeg writes none.
+"""Stereo, VR180 and spatial boxes for MP4 and MOV, whose muxer in FFmpeg writes none.
 
-`st3d` says how the views share the picture, squeezed or not; `sv3d` which part of a sphere each covers.
+Google's `st3d` says how the views share the picture, squeezed or not; its `sv3d` which part of a sphere each
+covers. Apple's `vexu` says the same of views of full size and of layers, and `hfov` the angle of a camera.
 
-Source: Google, Spherical Video V2 RFC; box structure: ISO/IEC 14496-12.
+Source: Google, Spherical Video V2 RFC; Apple, HEVC Stereo Video Interoperability Profile, and ISO Base Media
+File Formats and Apple HEVC Stereo Video; box structure: ISO/IEC 14496-12.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ _LAST = (b"clap", b"pasp", b"btrt")  # optional boxes, before which the new ones
 _CHUNK = 1 << 20
 _QUARTER = (1 << 32) // 4  # of a whole turn, as 0.32 fixed point: outside a half sphere, on either side
 # version, flags; then what is cropped from the picture of a whole sphere: top, bottom, left, right
+_BASELINE = 63_000  # µm between a viewer's eyes, as a converted film has no cameras
+_FOV = 63.0  # degrees, of a film whose camera isn't known
 HALF_SPHERE = b"".join(number.to_bytes(4, "big") for number in (0, 0, 0, _QUARTER, _QUARTER))
 
 
@@ -46,20 +50,22 @@ def only(boxes: Iterable[Box], kind: bytes) -> Box:
     return found[0]
 
 
-def add_stereo_boxes(path: Path, layout: Layout) -> None:
-    """Describe the views in a finished MP4 or MOV, in place; one without two views in a picture stays.
+def add_stereo_boxes(path: Path, layout: Layout, fov: float | None = None) -> None:
+    """Describe the views in a finished MP4 or MOV, in place; one without two views stays.
 
     Args:
         path: the film; FFmpeg has written its index after the pictures, so that these stay where they are.
         layout: of its only video track.
+        fov: horizontal angle of a view's camera, degrees; told of layers.
 
     Raises:
         RuntimeError: the file is built in another way.
     """
     mode = _MODES.get(layout.stereo_mode or "")
-    if mode is None:
+    boxes = b"" if mode is None else _box(b"st3d", bytes(4), bytes([mode]))
+    boxes += (_spherical() if layout.spherical else b"") + _extended(layout, fov)
+    if not boxes:
         return
-    boxes = _box(b"st3d", bytes(4), bytes([mode])) + (_spherical() if layout.spherical else b"")
     with path.open("r+b") as file:
         parents = _sample_entry(file)
         for parent in parents:
@@ -73,6 +79,30 @@ def _spherical() -> bytes:
     header = _box(b"svhd", bytes(4), b"m2svid\0")
     ahead = _box(b"prhd", bytes(4), bytes(12))  # no rotation
     return _box(b"sv3d", header, _box(b"proj", ahead, _box(b"equi", HALF_SPHERE)))
+
+
+def _extended(layout: Layout, fov: float | None) -> bytes:
+    """Apple's description: of views of full size, which its players do not stretch, and of layers."""
+    eyes = _full(b"stri", bytes([0b1011 if layout.right_first else 0b0011])) + _full(b"hero", b"\1")  # left
+    if layout.layers:
+        eyes += _box(b"cams", _full(b"blin", _BASELINE.to_bytes(4, "big")))
+        eyes += _box(b"cmfy", _full(b"dadj", bytes(4)))  # the views already lie as they shall
+        angle = round((fov or _FOV) * 1000).to_bytes(4, "big")
+        return _box(b"vexu", _box(b"eyes", eyes)) + _box(b"hfov", angle)
+    packing = {"left_right": b"side", "right_left": b"side", "top_bottom": b"over"}.get(
+        layout.stereo_mode or ""
+    )
+    if packing is None or layout.squeezed:
+        return b""
+    packed = _box(b"pack", _full(b"pkin", packing))
+    projected = _box(b"proj", _full(b"prji", b"hequ" if layout.spherical else b"rect"))
+    sphere = _box(b"hfov", (180_000).to_bytes(4, "big")) if layout.spherical else b""
+    return _box(b"vexu", _box(b"eyes", eyes), projected, packed) + sphere
+
+
+def _full(kind: bytes, content: bytes) -> bytes:
+    """A box with version 0 and no flags."""
+    return _box(kind, bytes(4), content)
 
 
 def _box(kind: bytes, *content: bytes) -> bytes:

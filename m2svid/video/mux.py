@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -16,11 +17,11 @@ from m2svid.files import url, whole
 from m2svid.video import matroska as ebml
 from m2svid.video.carry import carry
 from m2svid.video.cut import chapters_of
-from m2svid.video.layouts import Layout
+from m2svid.video.layouts import Layout, displayed_size
 from m2svid.video.mp4_boxes import add_stereo_boxes
 from m2svid.video.shots import Survey
 from m2svid.video.streams import Others, container_format, open_source, without_refused
-from m2svid.video.write import DEPTH_TAG, ENCODERS, Encoding, read_piece
+from m2svid.video.write import DEPTH_TAG, ENCODERS, Encoding, piece_headers, read_piece
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,6 @@ def assemble(
     Raises:
         UserError: it can't be written.
     """
-    matroska = container_format(output.suffix) == "matroska"
-    describe = ebml.add_projection if matroska else add_stereo_boxes
     with whole(output, "when that is mended, the same command joins the finished pieces") as temporary:
         try:
             _write(pieces, encoding, layout, time_base, survey, others, temporary, output.suffix)
@@ -65,7 +64,11 @@ def assemble(
             _write(pieces, encoding, layout, time_base, survey, mended, temporary, output.suffix)
         except av.FFmpegError as error:
             raise OSError(error.errno, error.strerror) from error
-        describe(temporary, layout)
+        if container_format(output.suffix) == "matroska":
+            shown = displayed_size(layout, encoding.width, encoding.height, encoding.aspect)
+            ebml.describe(temporary, layout, shown)
+        else:
+            add_stereo_boxes(temporary, layout, encoding.fov)
 
 
 def _write(
@@ -82,8 +85,11 @@ def _write(
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(av.open(url(path), "w", format=form))
         target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
-        stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
-        encoding.apply(stream.codec_context)
+        if encoding.layers:
+            stream = stack.enter_context(_layered_stream(target, pieces[0]))
+        else:
+            stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
+            encoding.apply(stream.codec_context)
         stream.time_base = time_base
         stream.metadata.update(ebml.tags(layout) if form == "matroska" else {})
         stream.metadata.update({DEPTH_TAG: encoding.depth} if encoding.depth else {})
@@ -93,6 +99,17 @@ def _write(
             packets = _merged(packets, _carried(source, target, others))
         for packet in packets:
             target.mux(packet)
+
+
+@contextlib.contextmanager
+def _layered_stream(target: OutputContainer, piece: Path) -> Iterator[av.VideoStream]:
+    """Add a stream of two layers, which FFmpeg knows only from its packets, while the context lasts."""
+    headers, first = piece_headers(piece), next(read_piece(piece))
+    with av.open(io.BytesIO(headers + first.data), format="hevc") as raw:
+        stream = target.add_stream_from_template(raw.streams.video[0], opaque=True)
+        stream.disposition |= av.stream.Disposition.multilayer
+        stream.codec_context.extradata, stream.codec_context.codec_tag = headers, "hvc1"
+        yield stream
 
 
 def _carried(source: InputContainer, target: OutputContainer, others: Others) -> Iterator[av.Packet]:

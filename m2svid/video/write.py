@@ -6,6 +6,8 @@ encoded again: a film that is continued after an interruption equals one that ne
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,24 +21,33 @@ from av.video.reformatter import ColorRange
 
 from m2svid.errors import UserError
 from m2svid.files import load_arrays, save_arrays
-from m2svid.video import x264
+from m2svid.video import mv_hevc, x264
 from m2svid.video.info import UNTAGGED, Color
 from m2svid.video.planes import PixelFormat, Plane, from_planes
 
 CodecName = Literal["h264", "h265", "av1", "prores", "ffv1"]
+CodecChoice = Literal["auto", "h264", "h265", "av1", "prores", "ffv1"]
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
 CRF = {"h264": 18, "h265": 20, "av1": 25}
-PRESETS = {"h264": "medium", "h265": "medium", "av1": "8"}
-CONTAINERS = {  # the first one is the best known
+SPEEDS = {"h264": "medium", "h265": "medium", "av1": "8"}
+_CONTAINERS = {  # the first one is the best known
     "h264": (".mp4", ".m4v", ".mov", ".mkv"),
     "h265": (".mp4", ".m4v", ".mov", ".mkv"),
     "av1": (".mp4", ".mkv"),
     "prores": (".mov", ".mkv"),
     "ffv1": (".mkv",),
 }
+# Most samples of a picture at the highest level that players have: H.264's 5.2 (ITU-T H.264 A.3.1), HEVC's
+# 6.2 (H.265 A.4.1), AV1's 6.3 (A.3); no side may be longer than the root of eight times that.
+_LARGEST = {"h264": 36864 * 256, "h265": 35_651_584, "av1": 35_651_584}
 
 DEPTH_TAG = "DEPTH"
 """Of a stream of depth: what its values mean, such as inverse."""
+
+
+_X26 = "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo"
+_SPEED_NAMES = dict.fromkeys(("h264", "h265"), f"its speeds are {_X26}")
+_SPEED_NAMES |= {"av1": "its speeds are numbers, 0 (slow) to 13"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,11 @@ class Encoding:
         color: tags to write.
         aspect: width of a pixel over its height.
         crf: constant quality, smaller = better; None for prores and ffv1, which have none.
-        preset: the encoder's speed; None where the encoder has none.
+        speed: the encoder's preset; None where the encoder has none.
         packing: H.264 frame packing arrangement to announce.
+        layers: both views are layers of an H.265 stream; the pictures hold one above the other, the stream's
+            pictures one.
+        fov: horizontal angle of the film's camera, degrees, to be told of layers; None = not known.
         depth: what gray values mean as depth, to be told in `DEPTH_TAG`; None = they are none.
     """
 
@@ -65,8 +79,10 @@ class Encoding:
     color: Color
     aspect: Fraction
     crf: int | None
-    preset: str | None
+    speed: str | None
     packing: int | None = None
+    layers: bool = False
+    fov: float | None = None
     depth: str | None = None
 
     def options(self) -> dict[str, str]:
@@ -74,12 +90,14 @@ class Encoding:
         options = {}
         if self.crf is not None:
             options["crf"] = str(self.crf)
-        if self.preset is not None:
-            options["preset"] = self.preset
+        if self.speed is not None:
+            options["preset"] = self.speed
         if self.codec == "h264":
             options["x264-params"] = ":".join(self._x264_params())
         if self.codec == "h265":
-            options["x265-params"] = "log-level=error"
+            structure = mv_hevc.STRUCTURE if self.layers else {}
+            params = {"log-level": "error", **structure}
+            options["x265-params"] = ":".join(f"{name}={value}" for name, value in params.items())
         if self.codec == "prores":
             options["profile"] = "hq" if self.pixel_format.chroma == "422" else "4444"
         return options
@@ -105,6 +123,23 @@ class Encoding:
         )
         if self.codec == "h265":
             target.codec_tag = "hvc1"
+        if self.codec == "av1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 looks when it is first used
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        """Suffixes of the containers that take it."""
+        return containers(self.codec, self.layers)
+
+    def warning(self) -> str | None:
+        """What players may not like about it."""
+        size = f"{self.width}×{self.height}"
+        if not _is_playable(self.codec, self.width, self.height):
+            other = "; --codec h265 goes further" if self.codec == "h264" else ""
+            return f"{size} is more than any level of {self.codec} that players have: few will show it{other}"
+        if self.codec == "h264" and self.pixel_format.bits > 8:
+            return "few players have H.264 of 10 bits: --codec h265 or --bits 8 plays on more"
+        return None
 
 
 def lossless(
@@ -116,7 +151,7 @@ def lossless(
     color: Color = UNTAGGED,
 ) -> Encoding:
     """FFV1, for results that other programs read; arguments as of `Encoding`."""
-    return Encoding("ffv1", pixel_format, width, height, rate, color, aspect, crf=None, preset=None)
+    return Encoding("ffv1", pixel_format, width, height, rate, color, aspect, crf=None, speed=None)
 
 
 def inverse_depth(width: int, height: int, rate: Fraction, aspect: Fraction = Fraction(1)) -> Encoding:
@@ -132,17 +167,57 @@ def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> P
     return PixelFormat(source.chroma if codec == "ffv1" else "420", depth)
 
 
-def stored_color(source: Color, codec: CodecName) -> Color:
+def stored_color(source: Color, codec: CodecChoice) -> Color:
     """Colours of the stored pictures: the source's, but ProRes has no full range."""
     return replace(source, range=int(ColorRange.MPEG)) if codec == "prores" else source
 
 
-def check_codec(codec: CodecName) -> None:
-    """Raise a UserError where this PyAV has no encoder for the codec."""
-    if ENCODERS[codec] not in av.codecs_available:
+def containers(codec: CodecChoice, layers: bool = False) -> tuple[str, ...]:
+    """Suffixes of the containers that take a codec, the best known one first."""
+    allowed = _CONTAINERS["h264" if codec == "auto" else codec]
+    return tuple(suffix for suffix in allowed if suffix != ".mkv") if layers else allowed
+
+
+def pick_codec(codec: CodecChoice, source: PixelFormat, bits: int | None, size: tuple[int, int]) -> CodecName:
+    """The codec that is meant: "auto" is H.264 where players have it for such pictures, else H.265.
+
+    Args:
+        codec: given.
+        source: format of the film.
+        bits: given for a sample; None = those of the film.
+        size: width and height of the pictures, px.
+    """
+    if codec != "auto":
+        return codec
+    return "h264" if (bits or source.bits) == 8 and _is_playable("h264", *size) else "h265"
+
+
+def _is_playable(codec: str, width: int, height: int) -> bool:
+    largest = _LARGEST.get(codec, math.inf)
+    return width * height <= largest and max(width, height) <= math.sqrt(8 * largest)
+
+
+def check_encoder(encoding: Encoding) -> None:
+    """Open the encoder once, before the work begins.
+
+    Raises:
+        UserError: this PyAV has none, or it refuses the options.
+    """
+    name = ENCODERS[encoding.codec]
+    if name not in av.codecs_available:
         raise UserError(
-            f"--codec {codec} needs the encoder {ENCODERS[codec]}, which this PyAV was built without"
+            f"--codec {encoding.codec} needs the encoder {name}, which this PyAV was built without"
         )
+    try:
+        _opened(encoding).open()
+    except av.FFmpegError as error:
+        given = {"--speed": encoding.speed, "--crf": encoding.crf}
+        options = [f"{option} {value}" for option, value in given.items() if value is not None]
+        picture = f"{encoding.width}×{encoding.height}, {encoding.pixel_format.name}"
+        raise UserError(
+            f"--codec {encoding.codec} can't store pictures of {', with '.join([picture, *options])}: "
+            f"{_SPEED_NAMES.get(encoding.codec, 'give another codec or layout')}"
+        ) from error
 
 
 def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> None:
@@ -153,25 +228,45 @@ def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> N
         encoding: of the pictures.
         path: the piece.
     """
+    packets, headers = _layered(pictures, encoding) if encoding.layers else _encoded(pictures, encoding)
+    save_arrays(
+        path,
+        order=np.array([packet.order for packet in packets], np.int64),
+        key=np.array([packet.key for packet in packets]),
+        size=np.array([len(packet.data) for packet in packets], np.int64),
+        data=np.frombuffer(b"".join(packet.data for packet in packets), np.uint8),
+        headers=np.frombuffer(headers, np.uint8),
+    )
+
+
+def _encoded(pictures: Iterable[list[Plane]], encoding: Encoding) -> tuple[list[Packet], bytes]:
+    """Packets in decoding order, and the stream's headers."""
+    encoder = _opened(encoding)
+    packets = [packet for frame in _frames(pictures, encoding) for packet in encoder.encode(frame)]
+    return [
+        Packet(packet.pts, packet.is_keyframe, bytes(packet)) for packet in packets
+    ], encoder.extradata or b""
+
+
+def _layered(pictures: Iterable[list[Plane]], encoding: Encoding) -> tuple[list[Packet], bytes]:
+    both = [[np.split(plane, 2) for plane in planes] for planes in pictures]
+    (left, headers), (right, same) = (
+        _encoded(([plane[eye] for plane in planes] for planes in both), encoding) for eye in (0, 1)
+    )
+    if headers != same or [(p.order, p.key) for p in left] != [(p.order, p.key) for p in right]:
+        raise RuntimeError("both views were not encoded alike")
+    layers = mv_hevc.Layers(headers)
+    joined = [
+        replace(one, data=layers.join(one.data, two.data)) for one, two in zip(left, right, strict=True)
+    ]
+    return joined, layers.headers
+
+
+def _opened(encoding: Encoding) -> av.VideoCodecContext:
     encoder = av.CodecContext.create(ENCODERS[encoding.codec], "w")
     encoding.apply(encoder)
     encoder.flags |= Flags.global_header
-    try:
-        encoder.open()
-    except av.FFmpegError as error:
-        picture = f"{encoding.width}×{encoding.height}, {encoding.pixel_format.name}"
-        raise UserError(
-            f"--codec {encoding.codec} can't store pictures of {picture}: give another codec or layout"
-        ) from error
-    packets = [packet for frame in _frames(pictures, encoding) for packet in encoder.encode(frame)]
-    blobs = [bytes(packet) for packet in packets]
-    save_arrays(
-        path,
-        order=np.array([packet.pts for packet in packets], np.int64),
-        key=np.array([packet.is_keyframe for packet in packets]),
-        size=np.array([len(blob) for blob in blobs], np.int64),
-        data=np.frombuffer(b"".join(blobs), np.uint8),
-    )
+    return encoder
 
 
 def _frames(pictures: Iterable[list[Plane]], encoding: Encoding) -> Iterator[av.VideoFrame | None]:
@@ -201,3 +296,9 @@ def read_piece(path: Path) -> Iterator[Packet]:
     for place, length in enumerate(size.tolist()):
         yield Packet(int(order[place]), bool(key[place]), data[start : start + length].tobytes())
         start += length
+
+
+def piece_headers(path: Path) -> bytes:
+    """The headers of the stream of a piece."""
+    with load_arrays(path) as piece:
+        return piece["headers"].tobytes()

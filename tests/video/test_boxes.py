@@ -24,9 +24,14 @@ from m2svid.video.mp4_boxes import add_stereo_boxes
 from tests.convert.films import make_depth, make_film
 
 SIDE_BY_SIDE, TOP_BOTTOM = 1, 2  # FFmpeg's AVStereo3DType
-CROPPED = 2  # AVSphericalProjection: a part of an equirectangular picture
+CROPPED, HALF, FLAT = (
+    2,
+    3,
+    4,
+)  # AVSphericalProjection: a part of an equirectangular picture, half of one, none
 QUARTER = 0x40000000
-HALF_SPHERES = (CROPPED, 0, 0, 0, QUARTER, 0, QUARTER, 0)
+HALF_SPHERES = (CROPPED, 0, 0, 0, QUARTER, 0, QUARTER, 0)  # in Google's words
+APPLE_S, RECTILINEAR = (HALF, *[0] * 7), (FLAT, *[0] * 7)  # in Apple's, which FFmpeg prefers
 
 
 def told(path: Path) -> tuple[int | None, tuple[int, ...] | None]:
@@ -76,9 +81,9 @@ def run(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "expected"),
     [
-        ("sbs", (SIDE_BY_SIDE, None)),
+        ("sbs", (SIDE_BY_SIDE, RECTILINEAR)),
         ("tb-half", (TOP_BOTTOM, None)),
-        ("vr180", (SIDE_BY_SIDE, HALF_SPHERES)),
+        ("vr180", (SIDE_BY_SIDE, APPLE_S)),
         ("right", (None, None)),
         ("anaglyph", (None, None)),
     ],
@@ -107,11 +112,12 @@ def test_pictures_sound_and_subtitles_stay(run, monkeypatch, codec, suffix):
     described = run(f"described{suffix}", "vr180", codec=codec)
     assert run(f"again{suffix}", "vr180", codec=codec).read_bytes() == described.read_bytes()
     monkeypatch.setattr(mux, "add_stereo_boxes", lambda *_: None)
-    monkeypatch.setattr(mux.ebml, "add_projection", lambda *_: None)
+    monkeypatch.setattr(mux.ebml, "describe", lambda *_: None)
     plain = run(f"plain{suffix}", "vr180", codec=codec)
     assert packets(described) == packets(plain)
     assert {packet[0] for packet in packets(plain)} == set(range(3 if suffix == ".mkv" else 4))
-    grown = 0 if suffix == ".mkv" else 13 + 87  # of `st3d` and `sv3d` in the RFC
+    google, apple = 13 + 87, 8 + 34 + 24 + 24 + 12  # st3d, sv3d; vexu with eyes, proj, pack; hfov
+    grown = 0 if suffix == ".mkv" else google + apple
     assert described.stat().st_size - plain.stat().st_size == grown
 
 
@@ -128,7 +134,7 @@ def test_an_index_of_any_length_moves(tmp_path, monkeypatch):
     monkeypatch.setattr(boxes, "_CHUNK", 7)
     add_stereo_boxes(small, LAYOUTS["sbs"])
     assert small.read_bytes() == film.read_bytes()
-    assert told(small) == (SIDE_BY_SIDE, None)
+    assert told(small) == (SIDE_BY_SIDE, RECTILINEAR)
 
 
 def test_pictures_of_more_than_4_gigabytes(tmp_path):
@@ -139,7 +145,7 @@ def test_pictures_of_more_than_4_gigabytes(tmp_path):
     size = int.from_bytes(data[place + 8 : place + 12], "big") + 8
     film.write_bytes(data[:place] + b"\0\0\0\1mdat" + size.to_bytes(8, "big") + data[place + 16 :])
     add_stereo_boxes(film, LAYOUTS["tb"])
-    assert told(film) == (TOP_BOTTOM, None)
+    assert told(film) == (TOP_BOTTOM, RECTILINEAR)
     assert packets(film) == before
 
 
