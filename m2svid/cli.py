@@ -70,6 +70,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "convert": Verb("frames/s of the stages of convert", "m2svid.bench.convert:run"),
         "prepare": Verb("frames/s of preparing Stereo4D by stage, and scaling", "data_prep.bench:run"),
         "methods": Verb("cost of the methods of Tables 2 and 9", "m2svid.bench.methods:run"),
+        "depth": Verb("unsteadiness of depth over time, in % of its range", "m2svid.bench.depth:run"),
         "seam": Verb("change at window borders over change inside", "m2svid.bench.seam:run"),
     },
 }

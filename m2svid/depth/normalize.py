@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 PERCENTILES = (1.0, 99.0)
 SMOOTHING = 12.0  # frames, standard deviation; about half a second
 FLAT = 1e-4  # of the largest value; a smaller span is no depth but rounding
+_ROWS = 128  # of a map that are looked at, about
+_REFINEMENTS = 3
+_INLIER = 2.0  # times the median deviation
+_LARGEST_STEP = 2.0  # by which a frame's scale may differ from the one before
 
 
 def bounds(maps: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -25,6 +29,41 @@ def smooth(shot: NDArray[np.float64], sigma: float = SMOOTHING) -> NDArray[np.fl
     inside = slice(radius, radius + len(shot))
     mass = np.convolve(np.ones(len(shot)), kernel)[inside]
     return np.stack([np.convolve(side, kernel)[inside] / mass for side in shot.T], axis=1)
+
+
+def step(now: NDArray[np.float32], before: NDArray[np.float32]) -> tuple[float, float]:
+    """Scale and shift that bring a map (h, w) to the one before, by what stands still in both.
+
+    An estimator of single frames gives each another scale. Both spreads are made the same, which, unlike
+    least squares, does not shrink the scale from frame to frame where there is noise; pixels that deviate by
+    more than twice the median are taken for movement and left out.
+    """
+    every = max(1, min(now.shape) // _ROWS)
+    x, y = (each[::every, ::every].astype(np.float64).ravel() for each in (now, before))
+    kept = np.ones(len(x), bool)
+    scale = shift = 0.0
+    for _ in range(_REFINEMENTS):
+        spreads = x[kept].std(), y[kept].std()
+        if min(spreads) <= FLAT * max(np.abs(x).max(), np.abs(y).max()):
+            return 1.0, 0.0
+        scale = float(np.clip(spreads[1] / spreads[0], 1 / _LARGEST_STEP, _LARGEST_STEP))
+        shift = float(y[kept].mean() - scale * x[kept].mean())
+        deviation = np.abs(scale * x + shift - y)
+        kept = deviation <= _INLIER * np.median(deviation)
+    return scale, shift
+
+
+def limits(bounds: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, 2): far and near value of each map of a shot, so that neither its scale flickers nor the shot's.
+
+    Args:
+        bounds: (T, 2), of `bounds`.
+        steps: (T, 2), of `step`, from each map to the one before; (1, 0) for the first.
+    """
+    scales = np.cumprod(steps[:, 0])  # to the first map
+    before = np.concatenate([[1.0], scales[:-1]])
+    shifts = np.cumsum(before * steps[:, 1])
+    return (smooth(bounds * scales[:, None] + shifts[:, None]) - shifts[:, None]) / scales[:, None]
 
 
 def normalize(maps: NDArray[np.float32], limits: NDArray[np.float64]) -> NDArray[np.float32]:

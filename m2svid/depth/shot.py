@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.depth.base import DepthEstimator
-from m2svid.depth.normalize import PERCENTILES, bounds, normalize, smooth
+from m2svid.depth.normalize import PERCENTILES, bounds, limits, normalize, step
 from m2svid.errors import UserError
 from m2svid.files import save_arrays
 from m2svid.inference.memory import ShorterWindowError
@@ -77,7 +77,7 @@ class ShotDepth:
             ranges = self._records("range")
             self._limits = np.full((len(self._shot), 2), (ranges[0::2].min(), ranges[1::2].max()))
         else:
-            self._limits = smooth(self._records("bounds"))
+            self._limits = limits(self._records("bounds"), self._records("steps"))
 
     def get(self, start: int, stop: int, frames: list[Pixels]) -> NDArray[np.float32]:
         """(T, h, w) in [0, 1], 0 = far, of film frames `start` to `stop` (excluded), which are `frames`."""
@@ -124,7 +124,11 @@ class ShotDepth:
         values = np.round((maps - low) / max(high - low, 1e-30) * 65535).astype(np.uint16)
         if after is not None:
             save_arrays(self._state(place), after=after)
-        arrays = {"values": values, "range": np.array([low, high]), "bounds": bounds(maps)}
+        arrays = {"values": values, "range": np.array([low, high])}
+        if not self._estimator.steady:
+            last = [self._load(place - 1)[-1]] if place else [maps[0]]
+            steps = [step(now, before) for before, now in pairwise([*last, *maps])]
+            arrays |= {"bounds": bounds(maps), "steps": np.array(steps)}
         save_arrays(self._piece(place), **arrays)
         if place:
             self._state(place - 1).unlink(missing_ok=True)  # as large as many maps, and no longer needed
