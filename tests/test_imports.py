@@ -11,7 +11,7 @@ from tests.tiny_run import ROOT
 ORDER = """
 __init__
 errors
-files described parser
+files described parser pages
 batch warping video
 attention metrics
 model

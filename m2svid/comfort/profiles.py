@@ -11,6 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from m2svid.errors import UserError
 
 ProfileName = Literal["tv", "cinema", "headset"]
@@ -100,6 +103,10 @@ class Placement:
     def offset(self) -> float:
         """Parallax of inverse depth 0: by so much the right view is to be moved to the right."""
         return self.convergence * self.max_disparity
+
+    def parallax(self, inverse_depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The parallax of inverse depth, in the unit of `max_disparity`."""
+        return ((self.convergence - inverse_depth) * self.max_disparity).astype(np.float32)
 
 
 def keep(

@@ -17,6 +17,42 @@ _INLIER = 2.0  # times the median deviation
 _LARGEST_STEP = 2.0  # by which a frame's scale may differ from the one before
 
 
+class Spread:
+    """Far and near end of values that come in parts: their percentiles, in constant memory.
+
+    Args:
+        low: values below it count as it.
+        high: values above it count as it.
+        step: to which values are rounded.
+    """
+
+    def __init__(self, low: float, high: float, step: float) -> None:
+        self._low, self._step = low, step
+        self._counts = np.zeros(round((high - low) / step) + 1, np.int64)
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Count values of any shape; none may be NaN."""
+        places = np.rint((values.reshape(-1) - self._low) / self._step).astype(np.int64)
+        places = places.clip(0, len(self._counts) - 1)
+        self._counts += np.bincount(places, minlength=len(self._counts))
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return int(self._counts.sum())
+
+    def ends(self) -> tuple[float, float]:
+        """The first and the last of `PERCENTILES`."""
+        shares = np.cumsum(self._counts) / self.count
+        low, high = self._low + self._step * np.searchsorted(shares, np.array(PERCENTILES) / 100)
+        return float(low), float(high)
+
+    def share(self, low: float, high: float) -> float:
+        """Share of the values from `low` to `high`."""
+        values = self._low + self._step * np.arange(len(self._counts))
+        return float(self._counts[(values >= low) & (values <= high)].sum() / max(self.count, 1))
+
+
 def bounds(maps: NDArray[np.float32]) -> NDArray[np.float64]:
     """(T, 2): what counts as far and as near in each map (h, w) of T, blind to single wild values."""
     return np.percentile(maps[:, ::2, ::2].reshape(len(maps), -1), PERCENTILES, axis=1).T

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.depth.base import DepthEstimator
-from m2svid.depth.normalize import PERCENTILES, bounds, limits, normalize, step
+from m2svid.depth.normalize import Spread, bounds, limits, normalize, step
 from m2svid.errors import UserError
 from m2svid.files import save_arrays
 from m2svid.inference.memory import ShorterWindowError
@@ -27,7 +27,7 @@ from m2svid.video.shots import Shot
 
 FrameReader = Callable[[int, int], list[Pixels]]
 
-_LEVELS = 1 << 14  # of inverse depth, that are told apart in a shot's percentiles
+_STEP = 2.0**-14  # of inverse depth, to which a shot's percentiles are rounded
 
 
 class ShotDepth:
@@ -96,13 +96,10 @@ class ShotDepth:
     @cached_property
     def spread(self) -> tuple[float, float]:
         """Inverse depth of the prepared shot's far and near end: percentiles of all its values."""
-        counts = np.zeros(_LEVELS + 1, np.int64)
+        spread = Spread(0, 1, _STEP)
         for _, maps in self.maps():
-            levels = np.rint(maps[:, ::2, ::2] * _LEVELS).astype(np.int64)
-            counts += np.bincount(levels.reshape(-1), minlength=_LEVELS + 1)
-        shares = np.cumsum(counts) / counts.sum()
-        far, near = np.searchsorted(shares, np.array(PERCENTILES) / 100) / _LEVELS
-        return float(far), float(near)
+            spread.add(maps[:, ::2, ::2])
+        return spread.ends()
 
     def remove(self) -> None:
         """Throw the maps away: the shot is done."""

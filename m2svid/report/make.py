@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import spelled
 from m2svid.files import check_output, whole
+from m2svid.pages.fill import fill
 from m2svid.report.clips import films_of, pick
 from m2svid.report.collect import Dataset, collect, source_of
 from m2svid.report.columns import compared, digits, heading, score
@@ -79,7 +78,7 @@ def report(
     page = [_section(d, summaries[d.name], shown[d.name], clips, film_width) for d in datasets]
     provenance = [_provenance(dataset) for dataset in datasets]
     content = {
-        "index.html": _html({"datasets": page, "provenance": provenance}),
+        "index.html": fill("m2svid.report", spelled({"datasets": page, "provenance": provenance})),
         "report.md": markdown(summaries, shown),
         "report.tex": latex(summaries, paper or {}),
         "report.json": _json({"summaries": summaries, "videos": _values(datasets), "results": provenance}),
@@ -196,12 +195,6 @@ def _provenance(dataset: Dataset) -> dict[str, Any]:
 
 def _values(datasets: list[Dataset]) -> dict[str, Any]:
     return {d.name: {name: method.values for name, method in d.methods.items()} for d in datasets}
-
-
-def _html(data: Mapping[str, Any]) -> str:
-    template = resources.files("m2svid.report").joinpath("page.html").read_text()
-    # In a script element only these could end it or begin a comment.
-    return template.replace("@DATA@", _json(data).replace("<", "\\u003c"))
 
 
 def _json(data: Any) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import random
 import secrets
 import shutil
-from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from rich.progress import Progress
 
 from m2svid.errors import UserError
 from m2svid.files import whole
+from m2svid.pages.fill import fill
 from m2svid.study.films import Clip, encode, find_clips, split_names
 from m2svid.study.key import Film, Key, Kind
 from m2svid.video.layouts import LAYOUTS
@@ -89,7 +88,7 @@ def make(
             _number_in_order(parts, given)
         page = {"study": study, "kind": kind, "instructions": text}
         page["parts"] = [[_trial(trial, films, kind, drawn) for trial in part] for part in parts.values()]
-        (given / "index.html").write_text(_html(page))
+        (given / "index.html").write_text(fill("m2svid.study", page))
         Key(
             study,
             kind,
@@ -177,9 +176,3 @@ def _trial(numbers: list[str], films: _Films, kind: Kind, seed: int) -> dict[str
     mask = _number(seed, "mask", clip.name) if clip.mask else None
     reference = {"left": _number(seed, "left", clip.name), "mask": mask}
     return {"films": numbers, **reference, "rate": float(clip.rate), "frames": clip.left.num_frames}
-
-
-def _html(page: dict[str, Any]) -> str:
-    template = resources.files("m2svid.study").joinpath("page.html").read_text()
-    # In a script element only "<" could end it or begin a comment.
-    return template.replace("@DATA@", json.dumps(page, ensure_ascii=False).replace("<", "\\u003c"))
