@@ -175,7 +175,10 @@ class PictureReader(Reader):
     """A folder of gray pictures, in the order of their names, f2 before f10; or one picture."""
 
     def __init__(self, path: Path) -> None:
-        inside = sorted(path.iterdir(), key=natural) if path.is_dir() else [path]
+        try:
+            inside = sorted(path.iterdir(), key=natural) if path.is_dir() else [path]
+        except OSError as error:
+            raise UserError(f"--depth {path} can't be read: {error.strerror}") from error
         self._files = [file for file in inside if file.suffix.lower() in _PICTURES]
         if not self._files:
             raise UserError(f"--depth {path} holds no {', '.join(sorted(_PICTURES))}")

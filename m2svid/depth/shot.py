@@ -122,7 +122,7 @@ class ShotDepth:
         if after is not None:
             save_arrays(self._state(place), after=after)
         arrays = {"values": values, "range": np.array([low, high])}
-        if not self._estimator.steady:
+        if self._estimator.relative and not self._estimator.steady:
             last = [self._load(place - 1)[-1]] if place else [maps[0]]
             steps = [step(now, before) for before, now in pairwise([*last, *maps])]
             arrays |= {"bounds": bounds(maps), "steps": np.array(steps)}

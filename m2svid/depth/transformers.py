@@ -58,7 +58,8 @@ class TransformersDepth(DepthEstimator):
             folder = resolve(model)
         except UserError as error:
             raise UserError(
-                f"--depth {model} can't be had: {error}. Depth may also be a file: npz, video or pictures"
+                f"the depth model {model} (--depth) can't be had: {error}. Depth may also be a file: npz, "
+                "gray video or pictures"
             ) from error
         self._processor, network = _load(folder)
         self._model = network.to(device).eval()

@@ -62,7 +62,7 @@ class VideoDepthAnything(KeyframeWindows):
         try:
             path = resolve(HUB_ID if model == NAME else model, files=[_FILE])
         except UserError as error:
-            raise UserError(f"--depth {model} can't be had: {error}") from error
+            raise UserError(f"the depth model {model} (--depth) can't be had: {error}") from error
         if path.is_dir():
             files = _weights(path)
             if len(files) != 1:

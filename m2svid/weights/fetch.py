@@ -43,7 +43,10 @@ def holds_weights(path: Path) -> bool:
     """Return True for a file of weights, or a folder with one or with the configuration of a model."""
     if not path.is_dir():
         return path.suffix.lower() in SUFFIXES
-    return any(file.name in _CONFIGS or file.suffix.lower() in SUFFIXES for file in path.iterdir())
+    try:
+        return any(file.name in _CONFIGS or file.suffix.lower() in SUFFIXES for file in path.iterdir())
+    except OSError:  # which is said where the folder is read
+        return False
 
 
 def resolve(path: str | Path, variant: str | None = None, files: Sequence[str] = ()) -> Path:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import OpenEXR
 import pytest
+import torch
 
 from m2svid.convert.verbs import depth as write_depth
+from m2svid.depth.base import DepthRequest
 from m2svid.depth.files import DepthFile
+from m2svid.depth.registry import open_depth
 from m2svid.errors import UserError
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.mux import assemble
@@ -343,3 +347,12 @@ def test_the_stage_s_own_file_is_not_guessed_anew(tmp_path, truth):
     again = DepthFile(tmp_path / "depth.mkv")
     assert "near is large (as the file says)" in again.description
     assert again(FRAMES, 0)[:, 0].mean() > 0.5 > again(FRAMES, 0)[:, -1].mean()
+
+
+def test_a_folder_that_is_closed_to_us_is_named(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(UserError, match=rf"--depth {tmp_path} can't be read: Permission denied"):
+        open_depth(DepthRequest(str(tmp_path), torch.device("cpu")))

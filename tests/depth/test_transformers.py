@@ -123,7 +123,7 @@ def test_missing_model_is_named(monkeypatch):
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(files, "snapshot_download", offline)
-    reached = r"--depth nobody/no-such-model can't be had: .* hub can't be reached .*"
+    reached = r"the depth model nobody/no-such-model \(--depth\) can't be had: .* hub can't be reached .*"
     fetched = (
         r"run `hf download nobody/no-such-model --local-dir nobody/no-such-model` where .* also be a file"
     )
