@@ -76,7 +76,7 @@ def make(
     clips = find_clips(split_names(methods), left, hole, None if fps is None else parse_rate(fps))
     if sets > len(clips):
         raise UserError(f"--sets {sets} are more than there are videos, {len(clips)}")
-    drawn = secrets.randbelow(2**32) if seed is None else seed
+    drawn = secrets.randbelow(2**53) if seed is None else seed
     films = {_number(drawn, "right", c.name, method): (c, method) for c in clips for method in c.rights}
     parts = _sets(films, sets, drawn) if kind == "desktop" else _lists(films, lists, drawn)
     study = _number(drawn, "study", kind, str(sets), str(lists), *films)
@@ -175,4 +175,6 @@ def _trial(numbers: list[str], films: _Films, kind: Kind, seed: int) -> dict[str
         return {"films": numbers}
     mask = _number(seed, "mask", clip.name) if clip.mask else None
     reference = {"left": _number(seed, "left", clip.name), "mask": mask}
-    return {"films": numbers, **reference, "rate": float(clip.rate), "frames": clip.left.num_frames}
+    height, width = clip.left.size
+    facts = {"rate": float(clip.rate), "frames": clip.left.num_frames, "width": width, "height": height}
+    return {"films": numbers} | reference | facts

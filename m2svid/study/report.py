@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import spelled
 from m2svid.files import whole
-from m2svid.study.paper import TABLE_2
+from m2svid.study.paper import TABLE_2, row_name
 from m2svid.study.summary import read_study, summarize
 from m2svid.study.tables import latex, markdown, page
 
@@ -25,7 +26,8 @@ def report(
     Args:
         answers: JSON files that `study collect` wrote, of a desktop study, a headset study, or both.
         output: folder; what it holds of an earlier report is replaced.
-        latency: JSON with seconds by method, for the table's column.
+        latency: JSON with seconds by method or row of the paper, as '{"ours": 2.1}' or as `bench methods`
+            writes it, for the table's column.
         paper: names of the paper's rows by method (svg, stereocrafter_25, stereocrafter_1, m2svid), as
             '{"mine": "m2svid"}'; a method with the name of a row needs none.
 
@@ -39,14 +41,16 @@ def report(
         if row not in TABLE_2:
             raise UserError(f"--paper: {row!r} of {method!r} is no row of Table 2: {', '.join(TABLE_2)}")
     summaries = [summarize(read_study(Path(path))) for path in answers]
-    methods = {name for summary in summaries for name in summary["methods"]}
-    seconds = {} if latency is None else _latency(latency, methods)
+    rows = {
+        name: (paper or {}).get(name, row_name(name)) for summary in summaries for name in summary["methods"]
+    }
+    seconds = {} if latency is None else _latency(latency, rows)
     template = resources.files("m2svid.study").joinpath("report.html").read_text()
     text = json.dumps(spelled(summaries), indent=1, ensure_ascii=False, allow_nan=False)
     content = {
         "index.html": page(summaries, seconds, template),
         "study.md": markdown(summaries, seconds),
-        "study.tex": latex(summaries, seconds, paper or {}),
+        "study.tex": latex(summaries, seconds, rows),
         "study.json": text + "\n",
     }
     for name, text in content.items():
@@ -55,13 +59,17 @@ def report(
     return {name.partition(".")[2]: str(output / name) for name in content}
 
 
-def _latency(path: Path, methods: set[str]) -> dict[str, float]:
+def _latency(path: Path, rows: Mapping[str, str]) -> dict[str, float]:
     try:
-        found = {str(name): float(seconds) for name, seconds in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        content = json.loads(path.read_text())
+        given = {name: entry["seconds"] for name, entry in content.get("methods", {}).items()} or content
+        seconds = {name: float(value) for name, value in given.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f'--latency {path} must be JSON such as {{"method": 2.1}}, seconds by method'
+            f'--latency {path} must be JSON such as {{"ours": 2.1}}, seconds by method, or of `bench methods`'
         ) from error
-    if not methods & found.keys():
-        raise UserError(f"--latency {path} has none of the methods {', '.join(sorted(methods))}")
-    return found
+    found = {name: seconds.get(name, seconds.get(row)) for name, row in rows.items()}
+    known = {name: value for name, value in found.items() if value is not None}
+    if not known:
+        raise UserError(f"--latency {path} has none of the methods {', '.join(sorted(rows))}")
+    return known

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from m2svid.study.paper import COMPARISONS, RANKINGS, TABLE_2, TABLE_3, row_name
+from m2svid.study.paper import COMPARISONS, RANKINGS, TABLE_2, TABLE_3
 from m2svid.study.summary import Summary
 
 _TITLES = {"desktop": "Rankings on a monitor", "headset": "Comparisons in a headset"}
@@ -112,15 +112,14 @@ def page(summaries: list[Summary], latency: Mapping[str, float], template: str) 
     return template.replace("@TABLES@", "\n".join(parts))
 
 
-def latex(summaries: list[Summary], latency: Mapping[str, float], paper: Mapping[str, str]) -> str:
+def latex(summaries: list[Summary], latency: Mapping[str, float], rows: Mapping[str, str]) -> str:
     r"""The layout of the paper's Tables 2 and 3, with the paper's numbers beside; needs booktabs.
 
     Args:
         summaries: of the studies.
         latency: seconds by method.
-        paper: names of the paper's rows by method; a method with the name of a row needs none.
+        rows: names of the paper's rows by method.
     """
-    rows = {name: paper.get(name, row_name(name)) for summary in summaries for name in summary["methods"]}
     made = [_table_2 if summary["kind"] == "desktop" else _table_3 for summary in summaries]
     return "\n".join(make(s, latency, rows) for make, s in zip(made, summaries, strict=True))
 

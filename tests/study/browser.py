@@ -90,10 +90,12 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click with the mouse in the middle of the only element that is shown and matches."""
         x, y = self.evaluate(
-            f"""(() => {{
+            f"""(async () => {{
               const all = [...document.querySelectorAll({selector!r})].filter(e => e.getClientRects().length);
               if (all.length !== 1) throw all.length + " elements match";
               all[0].scrollIntoView({{block: "center"}});
+              const drawn = () => new Promise(requestAnimationFrame);
+              await drawn().then(drawn);
               const box = all[0].getBoundingClientRect();
               return [box.x + box.width / 2, box.y + box.height / 2];
             }})()"""

@@ -76,6 +76,48 @@ def test_table_2_as_the_paper_counts(made):
     assert rows[2].endswith(r"& -" + r" \\")
 
 
+def test_latency_of_bench_methods_and_names_of_rows(desktop, tmp_path):
+    """Seconds by the paper's row, as the benchmark has them, for a method of another name."""
+    content = json.loads(desktop.read_text().replace('"m2svid"', '"ours"'))
+    (tmp_path / "ours.json").write_text(json.dumps(content))
+    (tmp_path / "bench.json").write_text(
+        '{"frames": 16, "methods": {"m2svid": {"seconds": 1.75, "tflop": 3}}}'
+    )
+    options = {"latency": tmp_path / "bench.json", "paper": {"ours": "m2svid"}}
+    report([str(tmp_path / "ours.json")], output=tmp_path, **options)
+    rows = [line for line in (tmp_path / "study.tex").read_text().splitlines() if line.startswith("ours")]
+    assert rows == [r"ours & ours & 1 step & \textbf{1.43} & \textbf{76 / 112} & \textbf{1.8} \\"]
+    assert "table" not in (tmp_path / "study.md").read_text()
+
+
+def test_pairs_of_three_methods_in_a_headset(tmp_path):
+    """a beats b in 3 of 4, c in all; b beats c in 2, and once they are equal: each list has all pairs."""
+    key = made_key(tmp_path / "key.json", "headset", "abc", {"1": ["v1", "v2"], "2": ["v1", "v2"]})
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    trials = [[f"{video} {m}" for m in pair] for video in ("v1", "v2") for pair in pairs]
+    key["parts"] = {"1": trials, "2": trials}
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    choices = {
+        "1": [(1, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 1)],
+        "2": [(1, 2), (1, 2), (2, 1), (2, 1), (1, 2), (1, 2)],
+    }
+    for part, given in choices.items():
+        answers = [{"films": trial, "ranks": list(ranks)} for trial, ranks in zip(trials, given, strict=True)]
+        blank = [dict.fromkeys("abc", 1)] * 6
+        answer_file(tmp_path / f"{part}.json", key, part, f"p{part}", blank, answers=answers)
+    collect([str(tmp_path / f"{part}.json") for part in choices], tmp_path / "key.json", tmp_path / "c.json")
+    report([str(tmp_path / "c.json")], output=tmp_path / "report")
+    (found,) = json.loads((tmp_path / "report" / "study.json").read_text())
+    counts = {
+        (p["first"], p["second"]): (p["first_better"], p["equal"], p["second_better"]) for p in found["pairs"]
+    }
+    assert counts == {("a", "b"): (3, 0, 1), ("a", "c"): (4, 0, 0), ("b", "c"): (2, 1, 1)}
+    strengths = [found["methods"][m]["strength"]["value"] for m in "abc"]
+    assert strengths == sorted(strengths, reverse=True)
+    assert found["friedman"] == {"rankings": None, "participants": None}
+    assert "4 / 4 & 0 / 4 & 0 / 4" in (tmp_path / "report" / "study.tex").read_text()
+
+
 def test_table_3_as_the_paper_counts(made):
     lines = (made / "study.tex").read_text().splitlines()
     assert r"stereocrafter\_25 vs.\ m2svid & ours & 9 / 105 & 57 / 105 & 39 / 105 \\" in lines
