@@ -51,7 +51,7 @@ def video_facts(path: Path) -> VideoFacts:
     """Open a video and its first frame.
 
     Raises:
-        UserError: it is missing, no video, HDR, or without a frame rate or length.
+        UserError: it is missing, no video, or without a frame rate or length.
     """
     info = Video(path).info
     frames = info.frames
@@ -119,7 +119,7 @@ class ForwardReader:
         path: the video.
 
     Raises:
-        UserError: it is missing, no video, or HDR.
+        UserError: it is missing, or no video.
     """
 
     def __init__(self, path: Path) -> None:

@@ -25,6 +25,7 @@ from m2svid.inference.inpainter import Inpainter
 from m2svid.inference.memory import MemoryPlan
 from m2svid.inference.windows import WITHOUT_MODEL, Window
 from m2svid.video.colormap import colorize
+from m2svid.video.hdr import from_view
 from m2svid.video.info import VideoInfo
 from m2svid.video.layouts import LAYOUTS, view_size
 from m2svid.video.pictures import Composer, Pixels, shift, to_pixels, to_tensor
@@ -85,11 +86,12 @@ class DepthMaker(Maker):
 
     Args:
         depth: of the film.
+        encoding: of the gray video.
         preview: puts the coloured pictures together; None = they are not made.
     """
 
-    def __init__(self, depth: DepthEstimator, preview: Composer | None) -> None:
-        self.depth, self._preview = depth, preview
+    def __init__(self, depth: DepthEstimator, encoding: Encoding, preview: Composer | None) -> None:
+        self.depth, self._encoding, self._preview = depth, encoding, preview
 
     def describe(self) -> list[Event]:
         return []
@@ -99,6 +101,10 @@ class DepthMaker(Maker):
     ) -> tuple[dict[str, Pictures], None]:
         assert depth is not None  # given to `__init__`
         maps = depth.get(window.start, window.stop, [frame.rgb() for frame in frames])
+        info = frames[0].info
+        if info.picture is not None:
+            size = self._encoding.width, self._encoding.height
+            maps = info.picture.put(maps, *size, info.width, info.height)
         results: dict[str, Pictures] = {"depth": ([np.round(each * 65535).astype("<u2")] for each in maps)}
         if self._preview is not None:
             colored = colorize(torch.from_numpy(maps)[:, None], 0, 1, "turbo")
@@ -134,12 +140,15 @@ class WarpMaker(Maker):
         maps = depth.get(window.start, window.stop, rgb)
         warped, hole = warp_view(left, to_disparity(maps, *left.shape[-2:], self._max_disparity))
         pixels = to_pixels(warped, 8 if rgb[0].dtype == np.uint8 else 16)
-        masks = hole[:, 0].numpy().astype(np.uint8) * 255
-        return {"warped": self._color(pixels), "hole": ([mask] for mask in masks)}, None
+        masks = np.zeros((len(frames), self._info.height, self._info.width), np.uint8)
+        picture = frames[0].info.picture
+        masks[:, *(picture.inside if picture else ())] = hole[:, 0].numpy() * np.uint8(255)
+        return {"warped": self._color(frames, pixels), "hole": ([mask] for mask in masks)}, None
 
-    def _color(self, pixels: Pixels) -> Iterator[list[Plane]]:
+    def _color(self, frames: list[Frame], pixels: Pixels) -> Iterator[list[Plane]]:
         color_range = ColorRange.JPEG if self._info.full_range else ColorRange.MPEG
-        for rgb in pixels:
+        for frame, view in zip(frames, pixels, strict=True):
+            rgb = from_view(frame.with_bars(view), self._info.color.transfer)
             yield rgb_to_planes(rgb, self._format, self._info.matrix, color_range)
 
 
@@ -185,6 +194,7 @@ class StereoMaker(Maker):
         warning = encoding and encoding.warning()
         if warning:
             events.append(Event("warning", f"warning: {warning}"))
+        events += [Event("hdr", text) for text in self._hdr()]
         size = self._info.width, self._info.height
         padded = view_size(LAYOUTS[layout], encoding.pixel_format, *size) if encoding else size
         if padded != size and not spherical:
@@ -194,6 +204,16 @@ class StereoMaker(Maker):
             )
             events.append(Event("padding", text))
         return events
+
+    def _hdr(self) -> list[str]:
+        info, encoding = self._info, self._encoding
+        if info.hdr is None:
+            return []
+        told = {"PQ": "is tone-mapped for depth and model, and mapped back", "HLG": "goes through as it is"}
+        lines = [f"HDR: {info.hdr} {told[info.hdr]}"]
+        if info.mastering and encoding and not info.mastering.parameters(encoding.codec):
+            lines.append(f"HDR: {encoding.codec} has no place for the mastering display and light level")
+        return lines + [f"HDR: {kind} of every picture is not taken over" for kind in info.dynamic]
 
     def make(
         self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
@@ -219,6 +239,9 @@ class StereoMaker(Maker):
         both = len(views) == 2
         right = shift(views[-1], offset - offset // 2 if both else offset)
         left = shift(views[0], -(offset // 2)) if both else None
+        if frames[0].info.picture is not None:
+            right = _with_bars(frames, right)
+            left = None if left is None else _with_bars(frames, left)
         if self._options.layout == "pair":
             return {"left": self._composer.left(frames, left), "right": self._composer.right(right)}
         if self._options.layout == "right":
@@ -303,6 +326,7 @@ class FromWarped(StereoMaker):
                 )
         if LAYOUTS[self._options.layout].depth:
             raise UserError(f"--layout {self._options.layout} holds depth: `convert` makes it")
+        self._video = video
         self._warped, self._hole = (Sliding[Frame](view.frames) for view in (warped, hole))
         if self._options.by_shot:
             raise UserError("--max-disparity and --convergence of `refine` must be numbers: auto needs depth")
@@ -323,7 +347,13 @@ class FromWarped(StereoMaker):
         found = view.get(window.start, window.stop)
         if len(found) < window.num_frames:
             raise UserError(f"a view given to `refine` ends after {window.start + len(found)} frames")
-        return to_tensor([frame.rgb(bits) for frame in found])
+        picture = self._video.info.picture
+        inside = picture.inside if picture else ...
+        return to_tensor([frame.rgb(bits)[inside] for frame in found])
+
+
+def _with_bars(frames: list[Frame], views: Pixels) -> Pixels:
+    return np.stack([frame.with_bars(view) for frame, view in zip(frames, views, strict=True)])
 
 
 def _disparity(largest: float) -> Event:

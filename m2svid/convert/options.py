@@ -36,6 +36,11 @@ class FilmOptions:
         end: take it up to here: a time or frame as above, which is not included; or how much: +2s, +50f.
         fps: frames per second of a folder of pictures, for instance 24 or 24000/1001.
         cuts: find shots, which depth and windows never cross; False takes the film as one shot.
+        autocrop: keep black bars out of depth and model, and put them back, where they are certain: black in
+            every frame and alike on both sides.
+        deinterlace: make whole pictures of the two fields of each frame of an interlaced film.
+        to_sdr: convert HDR to SDR (BT.709). Else it stays HDR, of 10 bits: networks are shown a tone-mapped
+            copy, and what they make is mapped back.
     """
 
     section: ClassVar[str] = "film"
@@ -43,6 +48,9 @@ class FilmOptions:
     end: str | None = None
     fps: str | None = None
     cuts: bool = True
+    autocrop: bool = True
+    deinterlace: bool = False
+    to_sdr: bool = False
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():

@@ -31,7 +31,6 @@ from m2svid.inference.windows import plan_windows
 from m2svid.sheets.draw import contact_sheet, mark_hole, save_png, stack
 from m2svid.video.anaglyph import anaglyph
 from m2svid.video.colormap import colorize
-from m2svid.video.excerpt import Excerpt
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import Composer, to_tensor
 from m2svid.video.planes import Plane
@@ -87,7 +86,7 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
     depths = models.depths(chosen, chosen.depth_range)
     (inpainter,) = models.inpainters(chosen, depths)
     count = inpainter.window if chosen.needs_model else 1
-    part = Excerpt(input, chosen.rate, chosen.start, f"+{count}f")
+    part = open_film(input, replace(chosen, end=f"+{count}f"))
     film = survey(part, chosen.cuts and count > 1)
     shot = film.shots[0]
     fit_depth(depths, part, len(film.times))

@@ -24,6 +24,7 @@ from m2svid.errors import UserError
 from m2svid.files import check_output, load_arrays, save_arrays, whole
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.inference.windows import Window, plan_windows
+from m2svid.video.bars import Box
 from m2svid.video.excerpt import Excerpt
 from m2svid.video.layouts import Layout
 from m2svid.video.mux import assemble
@@ -138,6 +139,7 @@ class Runner:
             film = self._survey()
             depths = [maker.depth for maker in self._makers if maker.depth is not None]
             fit_depth(depths, self._task.video, len(film.times))
+            self._crop(film.picture)
             windows = plan_windows(film.shots, self._makers[0].window, self._makers[0].overlap)
             self._follow_memory()
             self._tell(film, windows)
@@ -160,6 +162,14 @@ class Runner:
             film = survey(self._task.video, self._task.cuts, lambda: advance(1))
         self._work.save_json("survey.json", asdict(film))
         return film
+
+    def _crop(self, picture: Box | None) -> None:
+        """Keep black bars out of what depth and model see."""
+        info = self._task.video.info
+        self._task.video.crop(picture)
+        for maker in self._makers if picture is not None else ():
+            if maker.depth is not None:
+                maker.depth.crop = partial(picture.cut, width=info.width, height=info.height)
 
     def _follow_memory(self) -> None:
         """Take up the plans that an earlier run has recorded, and record every change."""
@@ -190,6 +200,10 @@ class Runner:
         shots = [shot.start for shot in film.shots]
         fields = {"frames": len(film.times), "shots": shots, "windows": len(windows)}
         self._report.say(Event("plan", text, fields))
+        if film.picture is not None:
+            inside = f"{film.picture.width}×{film.picture.height}"
+            text = f"bars: the picture is {inside}; the black around it stays as it is (see --autocrop)"
+            self._report.say(Event("bars", text, asdict(film.picture)))
         if depth is not None:
             self._report.say(Event("depth", f"depth: {depth.description}"))
         others = self._task.others(next(iter(self._task.targets.values())))

@@ -17,6 +17,7 @@ from m2svid.errors import UserError
 from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.inference.memory import limit_memory
 from m2svid.video.excerpt import Excerpt
+from m2svid.video.info import SDR
 from m2svid.video.layouts import LAYOUTS, Layout, picture_size
 from m2svid.video.pictures import Composer
 from m2svid.video.planes import PixelFormat
@@ -128,9 +129,10 @@ class Models:
 
 def open_film(path: Path, options: RunOptions) -> Video:
     """Open a film, or the part of it that is wanted. Raises UserError as `Video` and `Excerpt` do."""
+    reading = {name: getattr(options, name) for name in ("autocrop", "deinterlace", "to_sdr")}
     if options.start is None and options.end is None:
-        return Video(path, options.rate)
-    return Excerpt(path, options.rate, options.start, options.end)
+        return Video(path, options.rate, **reading)
+    return Excerpt(path, options.rate, options.start, options.end, **reading)
 
 
 def fit_depth(depths: Sequence[DepthEstimator], video: Video, count: int) -> None:
@@ -179,6 +181,16 @@ def encoding_of(
     """
     info, view = video.info, size or (video.info.width, video.info.height)
     bits = 8 if options is None or layout.layers else options.bits
+    color, mastering = info.color, info.mastering
+    if info.hdr and options is None:
+        color, mastering = SDR, None
+    elif info.hdr:
+        if layout.layers or layout.depth or bits == 8:
+            raise UserError(
+                f"{video.path} is HDR, which needs 10 bits and a layout of two pictures: give --to-sdr, or "
+                "another --bits or --layout"
+            )
+        bits = 10
     if layout.layers:
         codec: CodecName = "h265"
     else:
@@ -194,13 +206,14 @@ def encoding_of(
         width=width,
         height=height,
         rate=info.rate,
-        color=stored_color(info.color, codec),
+        color=stored_color(color, codec),
         aspect=Fraction(1) if size else info.aspect,
         crf=crf if crf is not None else CRF.get(codec),
         speed=speed or SPEEDS.get(codec),
         packing=layout.packing,
         layers=layout.layers,
         fov=None if options is None else options.fov,
+        mastering=mastering,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,12 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
     if preview:
         encoding = encoding_of(video, right, size=(width, height))
         targets["preview"] = Target(output.with_name(f"{output.stem}_preview.mp4"), encoding, right)
-        composer = Composer(right, encoding.pixel_format, video.info, "dubois")
+        info = replace(video.info, color=encoding.color)
+        composer = Composer(right, encoding.pixel_format, info, "dubois")
     inputs, settings = {"input": input, **named_files(chosen)}, chosen.settings() | {"preview": preview}
     task = Task(video, inputs, targets, settings, chosen.cuts, chosen.restart, streams=None)
     task.check()
-    Runner(task, [DepthMaker(each, composer) for each in depths], Reporter(chosen.progress)).run()
+    Runner(task, [DepthMaker(each, gray, composer) for each in depths], Reporter(chosen.progress)).run()
 
 
 def warp(input: Path, output: Path | None = None, **options: Any) -> None:

@@ -6,7 +6,7 @@ Shapes: T frames, K of the next stretch, H W pixels of the film, h w of the dept
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -59,6 +59,7 @@ class DepthEstimator(ABC):
         offload: True where its networks are on the device only while they run, so that others can be there.
         memory: plan of its model; None = it has none.
         settings: choices that change the result, apart from the user's options.
+        crop: takes the part inside of black bars out of maps of whole frames, as files hold them.
         name: file or model.
         description: one line for the user.
     """
@@ -72,6 +73,7 @@ class DepthEstimator(ABC):
     offload: bool = False
     memory: MemoryPlan | None = None
     settings: Mapping[str, int | str] = MappingProxyType({})
+    crop: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
     name: str
     description: str
 

@@ -81,14 +81,17 @@ class DepthFile(DepthEstimator):
 
     def __call__(self, frames: Sequence[NDArray[Any]], first: int) -> NDArray[np.float32]:
         if self.num_frames == 1:
-            return self._inverse(np.stack(self._maps.get(0, 1) * len(frames)), first)
+            return self._cropped(self._inverse(np.stack(self._maps.get(0, 1) * len(frames)), first))
         found = self._maps.get(first, first + len(frames))
         if len(found) < len(frames):
             raise UserError(f"{self._path} ends after {first + len(found)} frames, the film is longer")
         odd = [place for place, depth in enumerate(found) if depth.shape != self.size]
         if odd:
             raise UserError(f"{self._path} changes its size in frame {first + odd[0]}")
-        return self._inverse(np.stack(found), first)
+        return self._cropped(self._inverse(np.stack(found), first))
+
+    def _cropped(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        return maps if self.crop is None else self.crop(maps)
 
     def _inverse(self, maps: NDArray[np.float32], first: int) -> NDArray[np.float32]:
         scaled = maps if self.relative else maps / self._reader.scale

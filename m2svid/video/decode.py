@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -102,6 +103,32 @@ def decoded_since(path: Path, pts: int) -> Iterator[av.VideoFrame]:
                 yield frame
         if found:
             return
+
+
+def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """As many frames, each of one field's lines and of what is between them, made from the fields around."""
+    graph, own = av.filter.Graph(), deque[tuple[int | None, int]]()
+
+    def ready() -> Iterator[av.VideoFrame]:
+        with suppress(av.BlockingIOError, av.EOFError):
+            while True:
+                frame = graph.vpull()
+                frame.pts, frame.duration = own.popleft()  # the filter counts in half units
+                yield frame
+
+    for frame in frames:
+        if not graph.configured:
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            steps = source, graph.add("bwdif", "mode=send_frame:deint=all"), graph.add("buffersink")
+            graph.link_nodes(*steps).configure()
+        own.append((frame.pts, frame.duration))
+        graph.vpush(frame)
+        yield from ready()
+    if graph.configured:
+        graph.vpush(None)
+        yield from ready()
 
 
 def is_cover(stream: av.VideoStream) -> bool:

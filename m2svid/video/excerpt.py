@@ -76,6 +76,7 @@ class Excerpt(Video):
         rate: frames per second of a folder of pictures.
         start: the first frame is the first one shown at this time or later; None = the film's first.
         end: a place, or "+" and how long the part is; None = the film's end.
+        **reading: see `Video`.
 
     Raises:
         UserError: as of `Video`; or the film is one picture, or has no frame there.
@@ -83,8 +84,10 @@ class Excerpt(Video):
 
     is_picture = False
 
-    def __init__(self, path: Path, rate: Fraction | None, start: str | None, end: str | None) -> None:
-        super().__init__(path, rate)
+    def __init__(
+        self, path: Path, rate: Fraction | None, start: str | None, end: str | None, **reading: bool
+    ) -> None:
+        super().__init__(path, rate, **reading)
         if super().is_picture:
             raise UserError(f"--start and --end are for films; {path} is one picture")
         first, last, length = parse_range(start, end)

@@ -15,6 +15,8 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace
 
+from m2svid.video.bars import Box
+from m2svid.video.hdr import HDR, Mastering
 from m2svid.video.planes import PixelFormat
 
 # Numbers of the matrix in the stream (ITU-T H.273) that swscale names; others follow the size.
@@ -46,6 +48,8 @@ class Color:
 UNTAGGED = Color(
     int(ColorRange.JPEG), _UNKNOWN, _UNKNOWN, _UNKNOWN
 )  # samples that are no colours: full range
+
+SDR = Color(int(ColorRange.MPEG), 1, 1, 1)  # BT.709
 
 
 def is_rgb(pixel_format: av.VideoFormat) -> bool:
@@ -87,11 +91,15 @@ class VideoInfo:
         rate: frames per second on average; exact.
         time_base: unit of the frames' `pts`, s.
         pixel_format: planar YUV that holds the decoded samples.
-        color: tags of the stream.
+        color: meaning of the samples as they are given.
         orientation: of the decoded frames.
         aspect: width of a pixel over its height.
         frames: how many the container announces; 0 = it doesn't say.
         start: when the file's clock begins, s: above 0 only for broadcasts, whose clock runs on.
+        stored: meaning of the samples in the file, where they are converted to `color`.
+        mastering: what an HDR stream says of the screen that it was graded on.
+        dynamic: what it says of every picture by itself, which can't be written.
+        picture: inside of black bars; None = the whole frame.
     """
 
     width: int
@@ -105,12 +113,30 @@ class VideoInfo:
     frames: int = 0
     start: Fraction = Fraction(0)
 
+    stored: Color | None = None
+    mastering: Mastering | None = None
+    dynamic: tuple[str, ...] = ()
+    picture: Box | None = None
+
     @property
     def matrix(self) -> Colorspace:
         """YUV matrix: the tagged one, else BT.709 from 720 rows on and BT.601 below, as players assume."""
-        guess = Colorspace.ITU709 if self.height >= 720 else Colorspace.ITU601
-        return _MATRICES.get(self.color.matrix, guess)
+        return self._matrix(self.color)
+
+    @property
+    def stored_matrix(self) -> Colorspace:
+        """YUV matrix of the decoded samples."""
+        return self._matrix(self.stored or self.color)
 
     @property
     def full_range(self) -> bool:
         return self.color.range == ColorRange.JPEG
+
+    @property
+    def hdr(self) -> str | None:
+        """PQ or HLG; None = SDR, maybe because it is converted."""
+        return HDR.get(self.color.transfer)
+
+    def _matrix(self, color: Color) -> Colorspace:
+        guess = Colorspace.ITU709 if self.height >= 720 else Colorspace.ITU601
+        return _MATRICES.get(color.matrix, guess)

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from av.video.reformatter import ColorRange
-from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.video.anaglyph import Method, anaglyph
+from m2svid.video.hdr import Pixels, from_view
 from m2svid.video.info import VideoInfo
 from m2svid.video.layouts import Layout, arrange
 from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.video.read import Frame
-
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def to_tensor(rgb: Sequence[Pixels]) -> Tensor:
@@ -83,7 +81,8 @@ class Composer:
             if not self.layout.mixed and self.project is None:
                 yield self._arrange([self._left(frame, made), self._planes(right[index])])
                 continue
-            views = [frame.rgb(8 if right.dtype == np.uint8 else 16) if made is None else made, right[index]]
+            bits = 8 if right.dtype == np.uint8 else 16
+            views = [frame.rgb(bits, whole=True) if made is None else made, right[index]]
             changed = [self._anaglyph(*views)] if self.project is None else map(self.project, views)
             yield self._arrange([self._planes(view) for view in changed])
 
@@ -101,7 +100,7 @@ class Composer:
         if made is not None:
             return self._planes(made)
         if self.pixel_format is None:
-            return self._planes(frame.rgb())
+            return self._planes(frame.rgb(whole=True))
         return frame.planes(self.pixel_format, self.info.full_range)
 
     def _arrange(self, views: list[list[Plane]]) -> list[Plane]:
@@ -111,6 +110,7 @@ class Composer:
         if self.pixel_format is None:
             return list(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         color_range = ColorRange.JPEG if self.info.full_range else ColorRange.MPEG
+        rgb = from_view(rgb, self.info.color.transfer)
         return rgb_to_planes(rgb, self.pixel_format, self.info.matrix, color_range)
 
     def _anaglyph(self, left: Pixels, right: Pixels) -> Pixels:

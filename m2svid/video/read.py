@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, ColorTrc
-from numpy.typing import NDArray
+from av.video.reformatter import ColorRange
 
 from m2svid.errors import UserError
 from m2svid.files import natural, url
-from m2svid.video.decode import KeyFrame, Notes, decoded, opened
-from m2svid.video.info import Color, Orientation, VideoInfo, is_rgb
-from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, to_planes
+from m2svid.video import hdr
+from m2svid.video.bars import Box
+from m2svid.video.decode import KeyFrame, Notes, decoded, deinterlaced, opened
+from m2svid.video.hdr import Pixels
+from m2svid.video.info import SDR, Color, Orientation, VideoInfo, is_rgb
+from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, rgb_to_planes, to_planes
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,6 @@ VIDEO_SUFFIXES = {
     ".wmv",
     ".flv",
 }
-_HDR = {ColorTrc.SMPTE2084: "PQ (HDR10, Dolby Vision)", ColorTrc.ARIB_STD_B67: "HLG"}
 _BROADCAST = {"mpegts", "mpeg"}  # containers whose clock need not begin at 0
 
 
@@ -59,25 +60,48 @@ class Frame:
     raw: av.VideoFrame
     info: VideoInfo
 
-    def rgb(self, bits: int = 8) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """(H, W, 3): uint8, or uint16 of full scale for more than 8 bits."""
-        return self.info.orientation.apply(
-            self._reformat("rgb24" if bits == 8 else "rgb48le", True).to_ndarray()
-        )
+    def rgb(self, bits: int = 8, whole: bool = False) -> Pixels:
+        """(H, W, 3): uint8, or uint16 of full scale for more than 8 bits; of HDR, what networks are shown.
 
-    def small_bgr(self, width: int) -> NDArray[np.uint8]:
+        Args:
+            bits: of a sample.
+            whole: with black bars, which `info.picture` leaves out.
+        """
+        info = self.info
+        wide = bits > 8 or info.hdr is not None or info.stored is not None
+        rgb = info.orientation.apply(self._reformat("rgb48le" if wide else "rgb24", True).to_ndarray())
+        if info.stored is not None:
+            rgb = hdr.to_sdr(rgb, info.stored.transfer)
+        elif info.hdr is not None:
+            rgb = hdr.to_view(rgb, info.color.transfer)
+        if wide and bits == 8:
+            rgb = (rgb / 256).round().clip(0, 255).astype(np.uint8)
+        return rgb if whole or info.picture is None else np.ascontiguousarray(rgb[info.picture.inside])
+
+    def with_bars(self, view: Pixels) -> Pixels:
+        """The frame (H, W, 3) with another view of the picture, which its bars surround."""
+        if self.info.picture is None:
+            return view
+        whole = self.rgb(8 if view.dtype == np.uint8 else 16, whole=True)
+        whole[self.info.picture.inside] = view
+        return whole
+
+    def small_bgr(self, width: int) -> Pixels:
         """(h, w, 3) uint8, the frame at about this width, not turned: for finding cuts."""
         height = max(1, round(self.raw.height * width / self.raw.width))
         return self.raw.reformat(width, height, "bgr24").to_ndarray()
 
     def planes(self, pixel_format: PixelFormat, full_range: bool | None = None) -> list[Plane]:
-        """Y, U and V; the decoded samples themselves where format and range are the decoded ones.
+        """Y, U and V of the whole frame; the decoded samples where format and range are the decoded ones.
 
         Args:
             pixel_format: of the planes.
             full_range: of the planes; None = as decoded.
         """
         wanted = self.info.full_range if full_range is None else full_range
+        if self.info.stored is not None:
+            color_range = ColorRange.JPEG if wanted else ColorRange.MPEG
+            return rgb_to_planes(self.rgb(16, whole=True), pixel_format, self.info.matrix, color_range)
         turns = self.info.orientation.quarter_turns
         if pixel_format.chroma == "422" and turns % 2:  # turned, it would be 4:4:0
             whole = PixelFormat("444", pixel_format.bits)
@@ -89,12 +113,12 @@ class Frame:
         return [self.info.orientation.apply(plane) for plane in to_planes(decoded)]
 
     def _reformat(self, pix_fmt: str, full_range: bool) -> av.VideoFrame:
-        stored = is_rgb(self.raw.format) or self.info.full_range
+        full = (self.info.stored or self.info.color).range == ColorRange.JPEG
         return self.raw.reformat(
             format=pix_fmt,
-            src_colorspace=self.info.matrix,
-            dst_colorspace=self.info.matrix,
-            src_color_range=ColorRange.JPEG if stored else ColorRange.MPEG,
+            src_colorspace=self.info.stored_matrix,
+            dst_colorspace=self.info.stored_matrix,
+            src_color_range=ColorRange.JPEG if full or is_rgb(self.raw.format) else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
             interpolation=QUALITY,
         )
@@ -103,11 +127,25 @@ class Frame:
 class Video:
     """A video file, a folder of pictures, or one picture.
 
+    Args:
+        path: of the file or folder.
+        rate: frames per second of a folder of pictures.
+        autocrop: whether the survey looks for black bars.
+        deinterlace: make whole pictures of the two fields of each frame (FFmpeg's bwdif).
+        to_sdr: convert HDR to BT.709.
+
     Raises:
-        UserError: the file is missing, holds no video, or is HDR.
+        UserError: the file is missing or holds no video.
     """
 
-    def __init__(self, path: Path, rate: Fraction | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rate: Fraction | None = None,
+        autocrop: bool = False,
+        deinterlace: bool = False,
+        to_sdr: bool = False,
+    ) -> None:
         self.path = path
         self._pictures = _pictures(path)
         if self._pictures and rate is None:
@@ -119,7 +157,9 @@ class Video:
         if not self._pictures and rate is not None:
             raise UserError(f"--fps is for folders of pictures; {path} has its own frame times")
         self._rate = rate
-        self.info = self._probe()
+        self._deinterlace = deinterlace
+        self.autocrop = autocrop and not self.is_picture
+        self.info = self._probe(to_sdr)
 
     @property
     def is_picture(self) -> bool:
@@ -145,27 +185,32 @@ class Video:
         Raises:
             UserError: the file can't be read, or the pictures change their size.
         """
-        key = next((key for key in reversed(keys) if key.index <= start), None)
+        begin = start - 2 if self._deinterlace else start  # it looks at the frames on both sides
+        key = next((key for key in reversed(keys) if key.index <= begin), None)
         first = start if self._pictures else key.index if key else 0
-        for index, raw in enumerate(self._raw(first, key, notes), first):
+        raws = self._raw(first, key, notes)
+        for index, raw in enumerate(deinterlaced(raws) if self._deinterlace else raws, first):
+            if index >= start:
+                yield Frame(index, raw.pts, raw, self.info)
+
+    def crop(self, picture: Box | None) -> None:
+        """Leave black bars out of the frames read from now on."""
+        self.info = replace(self.info, picture=picture)
+
+    def _raw(self, start: int, key: KeyFrame | None, notes: Notes | None) -> Iterator[av.VideoFrame]:
+        pictures = map(_decode_picture, self._pictures[start:])
+        for index, raw in enumerate(pictures if self._pictures else decoded(self.path, key, notes), start):
             if (raw.width, raw.height) != self._stored:
                 width, height = self._stored
                 raise UserError(
                     f"{self.path} is {width}×{height}, but from frame {index} on {raw.width}×{raw.height}: "
                     "convert its parts as films of their own"
                 )
-            if index >= start:
-                yield Frame(index, raw.pts, raw, self.info)
-
-    def _raw(self, start: int, key: KeyFrame | None, notes: Notes | None) -> Iterator[av.VideoFrame]:
-        if not self._pictures:
-            yield from decoded(self.path, key, notes)
-        for index, path in enumerate(self._pictures[start:], start):
-            raw = _decode_picture(path)
-            raw.pts = index
+            if self._pictures:
+                raw.pts = index
             yield raw
 
-    def _probe(self) -> VideoInfo:
+    def _probe(self, to_sdr: bool) -> VideoInfo:
         if self._pictures:
             raw, frames = _decode_picture(self._pictures[0]), len(self._pictures)
             rate, time_base, aspect, start = self._rate, 1 / self._rate, None, Fraction(0)
@@ -173,9 +218,7 @@ class Video:
             with opened(self.path) as (container, stream):
                 rate = stream.average_rate or stream.guessed_rate or Fraction(25)
                 time_base, aspect = stream.time_base, stream.sample_aspect_ratio
-                shown = (
-                    (stream.duration or 0) * time_base * rate
-                )  # fewer where an edit list leaves frames out
+                shown = (stream.duration or 0) * time_base * rate  # an edit list may leave some out
                 frames = 0 if 0 < shown < stream.frames - 1 else stream.frames
                 begin = container.start_time if container.format.name in _BROADCAST else None
                 start = Fraction(max(0, begin or 0), av.time_base)
@@ -183,24 +226,26 @@ class Video:
             if raw is None:
                 raise UserError(f"{self.path} has a video stream without a frame")
         color, orientation = Color.of(raw), Orientation.of(raw)
-        if color.transfer in _HDR:
-            raise UserError(
-                f"{self.path} is HDR with {_HDR[ColorTrc(color.transfer)]}, which the models were not made "
-                "for: convert it to SDR (BT.709) first, for instance with FFmpeg's zscale and tonemap filters"
-            )
-        if raw.interlaced_frame:
-            log.warning("%s is interlaced: deinterlace it first, or both views will be combed", self.path)
+        pixel_format, stored = PixelFormat.nearest(raw.format.name), None
+        if to_sdr and color.transfer in hdr.HDR:
+            color, stored, pixel_format = SDR, color, PixelFormat(pixel_format.chroma, 8)
+        elif to_sdr:
+            log.warning("%s is no HDR: --to-sdr changes nothing", self.path)
+        if self.is_picture and color.transfer in hdr.HDR:
+            raise UserError(f"{self.path} is an HDR picture, which can't be written as one: give --to-sdr")
         self._stored = raw.width, raw.height
         sideways = orientation.quarter_turns % 2 == 1
         width, height = (raw.height, raw.width) if sideways else (raw.width, raw.height)
-        pixel_format = PixelFormat.nearest(raw.format.name)
         aspect = aspect or Fraction(1)
         if sideways:
             aspect = 1 / aspect
             if pixel_format.chroma == "422":
                 pixel_format = PixelFormat("444", pixel_format.bits)
         return VideoInfo(
-            width, height, rate, time_base, pixel_format, color, orientation, aspect, frames, start
+            *(width, height, rate, time_base, pixel_format, color, orientation, aspect, frames, start),
+            stored=stored,
+            mastering=None if stored else hdr.Mastering.of(raw),
+            dynamic=() if stored else hdr.dynamic(raw),
         )
 
 

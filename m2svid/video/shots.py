@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from m2svid.errors import UserError
+from m2svid.video.bars import BarFinder, Box
 from m2svid.video.damage import damage
 from m2svid.video.decode import KeyFrame, Notes
 from m2svid.video.read import Frame, Video
@@ -40,6 +41,7 @@ class Survey:
     shots: cover all frames.
     keys: frames at which reading can begin, by their numbers in the file.
     left_out: numbers in the file of frames that damage has put out of order.
+    picture: inside of black bars; None = the whole frame.
     """
 
     times: tuple[int, ...]
@@ -47,12 +49,15 @@ class Survey:
     shots: tuple[Shot, ...]
     keys: tuple[KeyFrame, ...] = ()
     left_out: tuple[int, ...] = ()
+    picture: Box | None = None
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Survey:
         """The survey of which `asdict` made this."""
         shots, keys = (Shot(**shot) for shot in kept["shots"]), (KeyFrame(**key) for key in kept["keys"])
-        return cls(tuple(kept["times"]), kept["end"], tuple(shots), tuple(keys), tuple(kept["left_out"]))
+        picture = None if kept["picture"] is None else Box(**kept["picture"])
+        left_out = tuple(kept["left_out"])
+        return cls(tuple(kept["times"]), kept["end"], tuple(shots), tuple(keys), left_out, picture)
 
     def durations(self) -> list[int]:
         """Duration of every frame, in units of the time base."""
@@ -94,8 +99,8 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
     cuts: list[int] = []
     keys: list[KeyFrame] = []
     patched: list[int] = []
-    notes = Notes()
-    duration = 0
+    notes, finder = Notes(), BarFinder()
+    duration = combed = 0
     for frame in video.frames(notes=notes):
         if detect is not None:
             cuts += detect(frame)
@@ -104,6 +109,9 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
             keys.append(KeyFrame(frame.index, frame.pts))
         if frame.raw.is_corrupt:
             patched.append(frame.index)
+        if video.autocrop:
+            finder.look(frame.raw)
+        combed += frame.raw.interlaced_frame
         duration = frame.raw.duration or 0
         if on_frame is not None:
             on_frame()
@@ -124,8 +132,13 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
     bounds = [0, *sorted({bisect_left(numbers, cut) for cut in cuts}), len(times)]
     shots = tuple(Shot(index, *bound) for index, bound in enumerate(pairwise(bounds)))
     end = times[-1] + (duration or max(1, round(period)))
+    if combed:
+        text = "interlaced: give --deinterlace, or both views will be combed"
+        log.warning("%s: %d of %d frames are %s", video.path, combed, len(times), text)
+    picture = finder.find(video.info.orientation.apply) if video.autocrop else None
     good = {numbers[index] for index in kept}
-    return Survey(times, end, shots, tuple(key for key in keys if key.index in good), tuple(left_out))
+    keys = [key for key in keys if key.index in good]
+    return Survey(times, end, shots, tuple(keys), tuple(left_out), picture)
 
 
 def _cut_detector(rate: float) -> Callable[[Frame], list[int]]:

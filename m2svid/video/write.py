@@ -22,6 +22,7 @@ from av.video.reformatter import ColorRange
 from m2svid.errors import UserError
 from m2svid.files import load_arrays, save_arrays
 from m2svid.video import mv_hevc, x264
+from m2svid.video.hdr import Mastering
 from m2svid.video.info import UNTAGGED, Color
 from m2svid.video.planes import PixelFormat, Plane, from_planes
 
@@ -68,6 +69,7 @@ class Encoding:
         layers: both views are layers of an H.265 stream; the pictures hold one above the other, the stream's
             pictures one.
         fov: horizontal angle of the film's camera, degrees, to be told of layers; None = not known.
+        mastering: what HDR says of the screen that it was graded on.
         depth: what gray values mean as depth, to be told in `DEPTH_TAG`; None = they are none.
     """
 
@@ -84,6 +86,7 @@ class Encoding:
     layers: bool = False
     fov: float | None = None
     depth: str | None = None
+    mastering: Mastering | None = None
 
     def options(self) -> dict[str, str]:
         """Options of the encoder, as FFmpeg names them."""
@@ -96,15 +99,21 @@ class Encoding:
             options["x264-params"] = ":".join(self._x264_params())
         if self.codec == "h265":
             structure = mv_hevc.STRUCTURE if self.layers else {}
-            params = {"log-level": "error", **structure}
-            options["x265-params"] = ":".join(f"{name}={value}" for name, value in params.items())
+            params = [f"{name}={value}" for name, value in structure.items()]
+            options["x265-params"] = ":".join(["log-level=error", *params, *self._mastering()])
+        if self.codec == "av1" and self._mastering():
+            options["svtav1-params"] = ":".join(self._mastering())
         if self.codec == "prores":
             options["profile"] = "hq" if self.pixel_format.chroma == "422" else "4444"
         return options
 
     def _x264_params(self) -> list[str]:
         # An interrupted film must equal a whole one.
-        return [*([] if self.packing is None else [f"frame-packing={self.packing}"]), *x264.repeatable()]
+        packing = [] if self.packing is None else [f"frame-packing={self.packing}"]
+        return [*packing, *x264.repeatable(), *self._mastering()]
+
+    def _mastering(self) -> list[str]:
+        return [] if self.mastering is None else self.mastering.parameters(self.codec)
 
     def apply(self, target: av.VideoStream | av.VideoCodecContext) -> None:
         """Set up an encoder or an output stream."""

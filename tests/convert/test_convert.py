@@ -250,7 +250,7 @@ def test_mistakes_are_named(tmp_path):
         (film, {"depth": depth, "refine": "model"}, "--weights is missing"),
         (film, {"depth": depth, "codec": "prores"}, "must end in one of .mov, .mkv"),
         (film, {"depth": depth, "max_disparity": 40}, "at most half of the width"),
-        (pq, {"depth": depth}, "is HDR with PQ"),
+        (pq, {"depth": depth, "bits": 8}, "is HDR, which needs 10 bits"),
         (film, {"depth": depth, "devices": "gpu7"}, "--devices gpu7 can't be used"),
     ]:
         with pytest.raises(UserError, match=message):

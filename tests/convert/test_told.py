@@ -51,7 +51,7 @@ def test_interlaced_films_are_told(tmp_path, caplog):
         target.mux(stream.encode(None))
     np.savez(tmp_path / "depth.npz", depth=np.zeros((2, 64, 64), np.uint8))
     convert(str(film), tmp_path / "out.mp4", depth=str(tmp_path / "depth.npz"), **OPTIONS)
-    assert "is interlaced: deinterlace it first" in caplog.text
+    assert "2 of 2 frames are interlaced: give --deinterlace" in caplog.text
 
 
 def test_depth_of_every_shot_is_counted_beside_the_frames(tmp_path, capsys):
