@@ -30,10 +30,12 @@ _WIDTH = 512  # px, to which views are made smaller before they are matched
 _LARGEST = 0.1  # of the width: parallax that is looked for, in front of the screen and behind it
 _NEARBY = 9  # px, in which there must be texture
 _TEXTURE = 8  # mean Sobel gradient: one gray level from a pixel to the next
-_MODES = {1: "sbs", 2: "tb"}  # FFmpeg's AVStereo3DType
+_FLAT, _MODES = 0, {1: "sbs", 2: "tb"}  # FFmpeg's AVStereo3DType
 _INVERTED = 1  # its flag: the right eye comes first
-_NAMES = {"sbs": "sbs", "lr": "sbs", "ou": "tb", "tab": "tb", "tb": "tb"}
-_SQUEEZED = ("lr", "tb")  # without "full" before it, as `convert` names its files
+_RECTILINEAR = 4  # its AVSphericalProjection of ordinary pictures
+_NAMES = {"sbs": "sbs", "lr": "sbs", "rl": "sbs", "cross": "sbs", "ou": "tb", "tab": "tb", "tb": "tb"}
+_SQUEEZED = ("lr", "rl", "tb")  # without "full" before it, as `convert` names its files
+_CROSSED = ("rl", "cross")  # the right eye comes first
 _NAME = re.compile(rf"(?:^|[ ._()\[\]-])(half|h|full|f)?[ ._-]?({'|'.join(_NAMES)})(?=$|[ ._()\[\]-])", re.I)
 
 
@@ -56,16 +58,15 @@ def find_views(video: Video) -> Views | None:
     """Find the views of a film by its container, else by its name; None = it has one view.
 
     Raises:
-        UserError: they are spherical, and their parallax depends on the direction.
+        UserError: they are spherical, and their parallax depends on the direction; or they are mixed.
     """
     told = _told(video) if video.is_container else None
     named = _NAME.findall(video.path.stem)
     prefix, kind = (part.lower() for part in named[-1]) if named else ("", "")
     if told is None and not kind:
         return None
-    axis, swapped = told or (_NAMES[kind], False)
-    width, height = video.info.width, video.info.height
-    view = width / height * float(video.info.aspect) * (0.5 if axis == "sbs" else 2.0)
+    axis, swapped = told or (_NAMES[kind], kind in _CROSSED)
+    view = video.info.width / video.info.height * (0.5 if axis == "sbs" else 2.0)
     squeezed = view < 1 if axis == "sbs" else view > 2.8  # as squeezed views seem to be
     if kind and (prefix or kind in _SQUEEZED):
         squeezed = not prefix.startswith("f")
@@ -79,14 +80,16 @@ def _told(video: Video) -> tuple[str, bool] | None:
             data = {item.type: bytes(item) for item in frame.side_data}
         except ValueError:  # of a type that PyAV doesn't know
             return None
-    if Type.SPHERICAL in data:
+    if Type.SPHERICAL in data and struct.unpack_from("<i", data[Type.SPHERICAL])[0] != _RECTILINEAR:
         raise UserError(
             f"{video.path} is spherical: its parallax depends on the direction and isn't measured"
         )
     if Type.STEREO3D not in data:
         return None
     mode, flags = struct.unpack_from("<2i", data[Type.STEREO3D])
-    return None if mode not in _MODES else (_MODES[mode], bool(flags & _INVERTED))
+    if mode not in (_FLAT, *_MODES):
+        raise UserError(f"{video.path} mixes its views: give them side by side, or above each other")
+    return None if mode == _FLAT else (_MODES[mode], bool(flags & _INVERTED))
 
 
 @dataclass(frozen=True)

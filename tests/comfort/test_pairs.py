@@ -24,6 +24,8 @@ WIDTH, HEIGHT = 320, 180
         ("My Film (2010) 3D.H-SBS.1080p", (128, 72), ("sbs-half", "name")),
         ("film.half-ou", (128, 72), ("tb-half", "name")),
         ("street_sbs", (256, 64), ("sbs", "name")),
+        ("film_RLF_cross", (256, 64), ("sbs", "name")),
+        ("film_RL", (128, 64), ("sbs-half", "name")),
         ("film-SBS", (128, 72), ("sbs-half", "name")),  # else a view would be higher than wide
         ("stable", (256, 64), None),
         ("albums", (256, 64), None),
@@ -32,16 +34,26 @@ WIDTH, HEIGHT = 320, 180
 def test_views_are_found_by_the_name(tmp_path, name, size, expected):
     views = find_views(Video(make_film(tmp_path / f"{name}.mkv", 1, size=size)))
     assert (views and (views.layout, views.reason.split()[0])) == expected
+    assert (views and views.swapped) == (expected and "_RL" in name)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-@pytest.mark.parametrize("layout", ["sbs", "tb", "sbs-half", "tb-half"])
+@pytest.mark.parametrize("layout", ["sbs", "tb", "sbs-half", "tb-half", "cross"])
 def test_views_are_found_by_what_the_container_tells(tmp_path, layout, suffix):
     film = make_film(tmp_path / "film.mkv", 2, size=(128, 72))
     depth = str(make_depth(tmp_path / "depth.npz", 2, (32, 18)))
     output = tmp_path / f"plain.{suffix}"
     convert(str(film), output, depth=depth, layout=layout, refine="none", progress="quiet", codec="h265")
-    assert find_views(Video(output)) == Views(layout, False, "container")
+    expected = Views(layout.replace("cross", "sbs"), layout == "cross", "container")
+    assert find_views(Video(output)) == expected
+
+
+def test_views_that_share_lines_are_refused(tmp_path):
+    film = make_film(tmp_path / "film.mkv", 2, size=(128, 96))
+    options = {"depth": str(make_depth(tmp_path / "depth.npz", 2)), "refine": "none", "progress": "quiet"}
+    convert(str(film), tmp_path / "o.mkv", layout="rows", **options)
+    with pytest.raises(UserError, match="mixes its views"):
+        find_views(Video(tmp_path / "o.mkv"))
 
 
 def test_half_spheres_are_refused(tmp_path):

@@ -113,7 +113,7 @@ def test_stages_without_depth_or_picture_ask_for_numbers(tmp_path, name):
 
 def test_an_angle_that_nothing_uses_is_refused(tmp_path):
     film = make_film(tmp_path / "film.mp4", 2)
-    with pytest.raises(UserError, match="--fov is for --layout vr180 and for --profile headset"):
+    with pytest.raises(UserError, match="--fov is for --layout vr180 and spatial, and for --profile headset"):
         convert(str(film), tmp_path / "out.mp4", refine="none", fov=60.0)
     with pytest.raises(UserError, match="--layout vr180 needs --fov"):
         convert(str(film), tmp_path / "out.mp4", refine="none", layout="vr180")
