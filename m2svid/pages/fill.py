@@ -8,14 +8,15 @@ from importlib import resources
 from typing import Any
 
 
-def fill(package: str, data: Mapping[str, Any]) -> str:
-    """The page.html of a package, with data.
+def fill(package: str, data: Mapping[str, Any], page: str = "page.html") -> str:
+    """A page of a package, with data.
 
     Args:
         package: its name.
         data: what JSON can say; read by the page as `data`.
+        page: the template's file.
     """
-    template = resources.files(package).joinpath("page.html").read_text()
+    template = resources.files(package).joinpath(page).read_text()
     for mark, name in (("@STYLE@", "common.css"), ("@HELPERS@", "common.js")):
         template = template.replace(mark, resources.files("m2svid.pages").joinpath(name).read_text())
     content = json.dumps(data, ensure_ascii=False, allow_nan=False)

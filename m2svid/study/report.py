@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import spelled
 from m2svid.files import whole
+from m2svid.pages.fill import fill
 from m2svid.study.paper import TABLE_2, row_name
 from m2svid.study.summary import read_study, summarize
-from m2svid.study.tables import latex, markdown, page
+from m2svid.study.tables import latex, markdown, sections
 
 
 def report(
@@ -45,10 +45,9 @@ def report(
         name: (paper or {}).get(name, row_name(name)) for summary in summaries for name in summary["methods"]
     }
     seconds = {} if latency is None else _latency(latency, rows)
-    template = resources.files("m2svid.study").joinpath("report.html").read_text()
     text = json.dumps(spelled(summaries), indent=1, ensure_ascii=False, allow_nan=False)
     content = {
-        "index.html": page(summaries, seconds, template),
+        "index.html": fill("m2svid.study", {"sections": sections(summaries, seconds)}, "report.html"),
         "study.md": markdown(summaries, seconds),
         "study.tex": latex(summaries, seconds, rows),
         "study.json": text + "\n",

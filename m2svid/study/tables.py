@@ -1,12 +1,11 @@
-"""A study's summary as Markdown, HTML and LaTeX."""
+"""A study's summary as tables: Markdown, LaTeX and what the page shows."""
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from m2svid.study.paper import COMPARISONS, RANKINGS, TABLE_2, TABLE_3
@@ -98,18 +97,16 @@ def markdown(summaries: list[Summary], latency: Mapping[str, float]) -> str:
     return "\n".join(parts)
 
 
-def page(summaries: list[Summary], latency: Mapping[str, float], template: str) -> str:
-    """The tables in the template's place for them."""
-    parts = []
-    for summary in summaries:
-        parts += [f"<h2>{_TITLES[summary['kind']]}</h2>", f"<p>{html.escape(counts_text(summary))}</p>"]
-        for table in tables(summary, latency):
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
-            rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in table.rows]
-            body = "".join(f"<tr>{row}</tr>" for row in rows)
-            parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-            parts.append(f"<p class='note'>{html.escape(table.note)}</p>")
-    return template.replace("@TABLES@", "\n".join(parts))
+def sections(summaries: list[Summary], latency: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The tables as the page takes them."""
+    return [
+        {
+            "title": _TITLES[summary["kind"]],
+            "counts": counts_text(summary),
+            "tables": [asdict(table) for table in tables(summary, latency)],
+        }
+        for summary in summaries
+    ]
 
 
 def latex(summaries: list[Summary], latency: Mapping[str, float], rows: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from m2svid.study.collect import collect
 from m2svid.study.make import make
+from m2svid.study.report import report
 from tests.study.browser import CHROMIUM, Browser
 from tests.study.made_study import METHODS, given, save_films
 
@@ -133,6 +134,19 @@ def test_a_ranking_from_the_first_screen_to_the_collected_answers(browser, films
         "[...'abcdefghijkl'].map(p => { state.participant = p; return shown(0).join(); })"
     )
     assert len(set(orders)) > 6  # drawn anew for each participant
+
+    report([str(tmp_path / "merged" / "answers.json")], output=tmp_path / "report")
+    browser.open((tmp_path / "report" / "index.html").as_uri())
+    rows = (
+        "[...document.querySelector('tbody').rows].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert [row[:3] for row in browser.evaluate(rows)] == [
+        ["true", "1.00", "2 / 2"],
+        ["gray", "2.00", "0 / 2"],
+        ["dark", "4.00", "0 / 2"],
+        ["copied", "2.00", "0 / 2"],
+    ]
+    assert browser.evaluate("document.querySelectorAll('table').length") == 3
     assert all(url.startswith(("file:", "blob:")) for url in browser.requests)
 
 

@@ -153,13 +153,13 @@ def test_average_rank_by_place(made):
 
 def test_markdown_and_page(made):
     text, html = (made / "study.md").read_text(), (made / "index.html").read_text()
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', html, re.DOTALL)[1])
     row = next(line for line in text.splitlines() if line.startswith("| m2svid | 1.43"))
     assert re.match(r"\| m2svid \| 1\.43 \[1\.\d\d, \d\.\d\d\] \| 76 / 112 \| 0\.68 \[.*\| 2\.5 \|$", row)
     assert "112 answers of 13 participants about 21 videos" in text
-    assert "105 answers of 5 participants about 21 videos" in html
-    assert "<td>76 / 112</td>" in html
-    assert html.count("<table>") == 5
-    assert "http" not in html
+    assert data["sections"][1]["counts"] == "105 answers of 5 participants about 21 videos"
+    assert data["sections"][0]["tables"][0]["rows"][3][2] == "76 / 112"
+    assert [len(section["tables"]) for section in data["sections"]] == [3, 2]
 
 
 @pytest.mark.parametrize(
