@@ -23,12 +23,13 @@ from m2svid.convert.setup import Models
 from m2svid.convert.verbs import convert
 from m2svid.depth.files import DepthFile
 from m2svid.depth.shot import to_disparity
+from m2svid.inference.inpainter import BackgroundFill
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import Composer, to_pixels, to_tensor
 from m2svid.video.planes import to_planes
 from m2svid.video.read import Video
 from m2svid.video.write import Encoding, encode
-from m2svid.warping.fill import fill_from_background
+from m2svid.warping.edges import clean_edges
 from m2svid.warping.view import warp_view
 
 WINDOW = 16  # frames that each stage is timed on
@@ -133,10 +134,12 @@ def _stages(video: Video, depth: Path, disparity: float, piece: Path) -> dict[st
     def warp() -> None:
         left = to_tensor(kept["rgb"])
         maps = to_disparity(kept["depth"], *left.shape[-2:], disparity)
-        kept["warped"], kept["hole"] = warp_view(left, maps)
+        kept["left"] = left
+        kept["warped"], kept["hole"] = BackgroundFill().warp(left, clean_edges(maps))
 
     def fill() -> None:
-        kept["right"] = to_pixels(fill_from_background(kept["warped"], kept["hole"]), 8)
+        views = (kept[name] for name in ("left", "warped", "hole"))
+        kept["right"] = to_pixels(BackgroundFill()(*views, float(video.info.rate)), 8)
 
     def write() -> None:
         layout, info = LAYOUTS["sbs"], video.info

@@ -24,17 +24,22 @@ from m2svid.evaluation.films import Eye, ViewFilm, ViewLayout
 from m2svid.metrics.binocular import search_range
 from m2svid.metrics.temporal import flicker
 from m2svid.video.pictures import Pixels, to_pixels, to_tensor
-from m2svid.warping.fill import fill_from_background
+from m2svid.warping.edges import clean_edges
+from m2svid.warping.fill import fill_from_background, fill_smoothly
 from m2svid.warping.mask import close_hole
 from m2svid.warping.matching import dense, match
 from m2svid.warping.splat import warp
+from m2svid.warping.surface import warp_surfaces
 from m2svid.warping.view import warp_view
 
 WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "side_closed": lambda left, disparity: fill_from_background(*warp_view(left, disparity)),
     "side": lambda left, disparity: fill_from_background(*warp(left, disparity)),
+    "smooth": lambda left, disparity: fill_smoothly(*warp(left, disparity)),
+    "surfaces": lambda left, disparity: fill_smoothly(*warp_surfaces(left, clean_edges(disparity))),
 }
-"""Name -> left view and disparity to the right view; "side_closed" is the reference."""
+"""Name -> left view and disparity to the right view; "surfaces" is what `convert --refine none` does, and
+"side_closed", which it did before, the reference."""
 
 
 def run(

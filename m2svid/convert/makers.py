@@ -21,7 +21,7 @@ from m2svid.convert.stereo import RightView
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.shot import ShotDepth, to_disparity
 from m2svid.errors import UserError
-from m2svid.inference.inpainter import Inpainter
+from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.inference.memory import MemoryPlan
 from m2svid.inference.windows import WITHOUT_MODEL, Window
 from m2svid.video.colormap import colorize
@@ -33,6 +33,7 @@ from m2svid.video.planes import PixelFormat, Plane, rgb_to_planes
 from m2svid.video.read import Frame, Video
 from m2svid.video.sliding import Sliding
 from m2svid.video.write import Encoding
+from m2svid.warping.edges import clean_edges
 from m2svid.warping.view import warp_view
 
 Pictures = Iterable[list[Plane]]
@@ -120,12 +121,18 @@ class WarpMaker(Maker):
         depth: of the film.
         max_disparity: where the depth is 1, px.
         pixel_format: of the warped view.
+        strength: of `clean_edges`.
     """
 
     def __init__(
-        self, info: VideoInfo, depth: DepthEstimator, max_disparity: float, pixel_format: PixelFormat
+        self,
+        info: VideoInfo,
+        depth: DepthEstimator,
+        max_disparity: float,
+        pixel_format: PixelFormat,
+        strength: float,
     ) -> None:
-        self.depth = depth
+        self.depth, self._strength = depth, strength
         self._info, self._max_disparity, self._format = info, max_disparity, pixel_format
 
     def describe(self) -> list[Event]:
@@ -138,7 +145,8 @@ class WarpMaker(Maker):
         rgb = [frame.rgb(self._info.pixel_format.bits) for frame in frames]
         left = to_tensor(rgb)
         maps = depth.get(window.start, window.stop, rgb)
-        warped, hole = warp_view(left, to_disparity(maps, *left.shape[-2:], self._max_disparity))
+        disparity = to_disparity(maps, *left.shape[-2:], self._max_disparity)
+        warped, hole = warp_view(left, clean_edges(disparity, self._strength))
         pixels = to_pixels(warped, 8 if rgb[0].dtype == np.uint8 else 16)
         masks = np.zeros((len(frames), self._info.height, self._info.width), np.uint8)
         picture = frames[0].info.picture
@@ -261,6 +269,7 @@ class FromDepth(StereoMaker):
     def __init__(self, depth: DepthEstimator, options: Options, video: Video, *rest: Any) -> None:
         super().__init__(video, options, *rest)
         self.depth, self._both = depth, options.eyes == "both"
+        self._clean_edges = options.clean_edges
         self.whole_shots = options.by_shot
         if options.max_disparity != "auto":
             options.disparity_px(video.info.width)  # checks it
@@ -295,12 +304,19 @@ class FromDepth(StereoMaker):
         share = 0.5 if self._both else 1.0
         disparity = to_disparity(maps, *left.shape[-2:], self._placement(depth).max_disparity * share)
         made = [None, None] if shared is None else [shared[0, :, :, ::-1], shared[-1]]
-        views = [self._right(window, left, *warp_view(left, disparity), made[1])]
+        views = [self._view(window, left, disparity, made[1])]
         if self._both:  # the left eye's view of a film is the right eye's of its mirror image
-            left = left.flip(-1)
-            mirrored = self._right(window, left, *warp_view(left, disparity.flip(-1)), made[0])
+            mirrored = self._view(window, left.flip(-1), disparity.flip(-1), made[0])
             views.insert(0, mirrored[:, :, ::-1])
         return np.stack(views)
+
+    def _view(self, window: Window, left: Tensor, disparity: Tensor, shared: Pixels | None) -> Pixels:
+        model, strength = self._options.refine == "model", self._clean_edges
+        inpainter, plain = self._right.inpainter, BackgroundFill()
+        clean = clean_edges(disparity, 1.0 if strength is None else strength)
+        warped, hole = inpainter.warp(left, disparity if model and strength is None else clean)
+        outside = plain.warp(left, clean) if model and self._options.blend == "holes" else None
+        return self._right(window, left, warped, hole, shared, outside)
 
 
 class FromWarped(StereoMaker):

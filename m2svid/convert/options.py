@@ -159,10 +159,19 @@ class WarpOptions(DisparityOptions, DepthOptions):
     Args:
         depth_range: "auto" takes integer files, and floats that fill 0 to 1, as they are, and normalises all
             else; "shot" normalises every shot to its own near and far.
+        clean_edges: how far depth is sharpened at its edges before warping, so that no pixel is torn off
+            between both sides: 1 suits depth estimated at about 500 px, less is less, 0 changes nothing.
+            1 if not given for `--refine none`, and 0 for a model, which was trained so.
     """
 
     section: ClassVar[str] = "depth"
     depth_range: Span = "auto"
+    clean_edges: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        strength = self.clean_edges
+        _require(strength is None or 0 <= strength <= 10, "clean_edges", "from 0 to 10", strength)
 
 
 @dataclass(frozen=True)
@@ -171,9 +180,10 @@ class ModelOptions(RunOptions):
 
     Args:
         refine: "model" repairs and fills the warped view; "none" only fills its holes from the background
-            side, which needs no weights: the plain baseline.
+            around them, which needs no weights.
         weights: folder or hub id of an M2SVid model, as `weights import` writes it.
-        blend: "full" takes the model's whole view, "holes" only what it puts into holes.
+        blend: "full" takes the model's whole view, "holes" only what it puts into holes, and the rest as
+            `--refine none` has it.
         match_color: give the right view the colours of the left one.
         window: frames that the model refines together; those that it was made for if not given.
         overlap: frames that neighbouring windows share; the later one knows the first half as the earlier one

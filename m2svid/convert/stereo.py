@@ -35,7 +35,13 @@ class RightView:
     bits: Literal[8, 16]
 
     def __call__(
-        self, window: Window, left: Tensor, warped: Tensor, hole: Tensor, shared: Pixels | None
+        self,
+        window: Window,
+        left: Tensor,
+        warped: Tensor,
+        hole: Tensor,
+        shared: Pixels | None,
+        outside: tuple[Tensor, Tensor] | None = None,
     ) -> Pixels:
         """Make the view, (T, H, W, 3).
 
@@ -43,16 +49,19 @@ class RightView:
             window: says which of its frames the window before has made, too.
             left: (T, 3, H, W).
             warped: (T, 3, H, W), black in holes.
-            hole: (T, 1, H, W) bool, closed.
+            hole: (T, 1, H, W), as the inpainter takes it.
             shared: (K, H, W, 3), those frames as the window before made them; None = there are none.
+            outside: warped view and hole, the share of each pixel, for what is kept outside holes;
+                None = the ones above.
         """
         before = None if shared is None else unit(to_tensor(list(shared)))
         known = None if before is None or not window.known else before[: window.known]
         right = self.inpainter(left, warped, hole, self.fps, known)
         if self.match:
-            right = match_color(unit(right), unit(warped), hole)
+            right = match_color(unit(right), unit(warped), hole > 0)
         if self.blend == "holes":
-            right = keep_outside(unit(right), unit(warped), hole)
+            kept, gone = outside or (warped, hole)
+            right = keep_outside(unit(right), unit(kept), gone > 0)
         if before is not None:
             right = cross_fade(before, unit(right), window.share())
         return to_pixels(right, self.bits)

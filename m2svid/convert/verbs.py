@@ -1,7 +1,7 @@
 """The verbs on films: `convert`, and its stages `depth`, `warp` and `refine` with files between them.
 
-`convert` gives the same views without these files; they are for looking at a stage, or for changing what it
-gives.
+With a model `convert` gives the same views without these files; they are for looking at a stage, or for
+changing what it gives. Without one, `convert` warps for the eye, where `warp` does so for a model.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def warp(input: Path, output: Path | None = None, **options: Any) -> None:
     task = Task(video, inputs, targets, chosen.settings(), chosen.cuts, chosen.restart, streams=None)
     task.check()
     depths = Models(chosen).depths(chosen, chosen.depth_range)
-    makers = [WarpMaker(info, each, largest, stored) for each in depths]
+    makers = [WarpMaker(info, each, largest, stored, chosen.clean_edges or 0) for each in depths]
     Runner(task, makers, Reporter(chosen.progress)).run()
 
 

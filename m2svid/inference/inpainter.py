@@ -14,7 +14,9 @@ from torch import Tensor
 
 from m2svid.inference.memory import MemoryPlan
 from m2svid.inference.windows import WITHOUT_MODEL
-from m2svid.warping.fill import fill_from_background
+from m2svid.warping.fill import fill_smoothly
+from m2svid.warping.surface import warp_surfaces
+from m2svid.warping.view import warp_view
 
 
 class Inpainter(ABC):
@@ -33,6 +35,18 @@ class Inpainter(ABC):
     settings: Mapping[str, int | str] = MappingProxyType({})
     memory: MemoryPlan | None = None
     description: str
+
+    def warp(self, left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+        """Warp the left view as the inpainter is best served: for a model, see `warp_view`.
+
+        Args:
+            left: (T, 3, H, W).
+            disparity: (T, 1, H, W) px, >= 0.
+
+        Returns:
+            warped and hole, as `__call__` takes them.
+        """
+        return warp_view(left, disparity)
 
     @abstractmethod
     def __call__(
@@ -53,15 +67,22 @@ class Inpainter(ABC):
 
 
 class BackgroundFill(Inpainter):
-    """The plain baseline: holes take the colour of the background next to them; nothing else changes."""
+    """No model: holes take the colours of the background next to them and around; nothing else changes.
+
+    The hole may also be the share of each pixel that is to be filled, float32 in [0, 1].
+    """
 
     window, overlap = WITHOUT_MODEL, 0
-    description = "holes filled from the background side (no model)"
+    description = "holes filled from the background around them (no model)"
+
+    def warp(self, left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
+        """Warp the left view as it is to be seen: see `warp_surfaces`."""
+        return warp_surfaces(left, disparity)
 
     def __call__(
         self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None = None
     ) -> Tensor:
-        return fill_from_background(warped, hole)
+        return fill_smoothly(warped, hole)
 
 
 def unit(video: Tensor) -> Tensor:

@@ -12,17 +12,20 @@ import pytest
 from m2svid.convert.verbs import convert, refine, warp
 from m2svid.convert.verbs import depth as estimate
 from m2svid.errors import UserError
+from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from tests.convert.films import make_depth, make_film, picture, read_luma, read_rgb, read_times
 
 QUIET = {"progress": "quiet"}
 
 
-def test_warp_then_refine_is_convert(tmp_path):
+def test_warp_then_refine_is_convert(tmp_path, monkeypatch):
+    monkeypatch.setattr(BackgroundFill, "warp", Inpainter.warp)  # as for a model
     film = make_film(tmp_path / "film.mp4", 20, cuts=(9,), sound=1)
     depth = str(make_depth(tmp_path / "depth.npz", 20, (64, 48)))
     options = {"refine": "none", "codec": "ffv1", "max_disparity": 4.0}
-    convert(str(film), tmp_path / "direct.mkv", depth=depth, **options, **QUIET)
-    warp(film, tmp_path / "stage", depth=depth, max_disparity=4.0, **QUIET)
+    edges = {"clean_edges": 20 / 3}
+    convert(str(film), tmp_path / "direct.mkv", depth=depth, **edges, **options, **QUIET)
+    warp(film, tmp_path / "stage", depth=depth, max_disparity=4.0, **edges, **QUIET)
     warped, hole = tmp_path / "stage" / "warped.mkv", tmp_path / "stage" / "hole.mkv"
     assert set(np.unique(read_luma(hole))) == {0, 255}
     assert read_rgb(warped)[read_luma(hole) > 0].max() <= 1

@@ -272,3 +272,17 @@ def test_match_color_undoes_gain_and_offset():
         torch.tensor([0.05, -0.02, 0.0])[:, None, None],
     )
     torch.testing.assert_close(match_color(warped * gain + offset, warped.masked_fill(hole, 0), hole), warped)
+
+
+def test_outside_holes_the_view_that_is_to_be_seen_is_kept():
+    class White(BackgroundFill):
+        def __call__(self, left, warped, hole, fps, known=None):
+            return torch.ones(warped.shape)
+
+    window = plan_windows([Shot(0, 0, 1)], 8, 3)[0]
+    warped, closed = torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    closed[..., 8:24, 8:24] = True
+    seen, share = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
+    share[..., 40:48, 40:48] = 0.25
+    made = RightView(White(), "holes", False, 8.0, 8)(window, seen, warped, closed, None, (seen, share))
+    assert (made[0, 8:24, 8:24] == 128).all() and (made[0, 40:48, 40:48] == 255).all()

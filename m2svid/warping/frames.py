@@ -1,0 +1,26 @@
+"""Work on the frames of videos side by side.
+
+Shapes: ... any leading dimensions, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+
+def each_frame(work: Callable[..., None], *videos: Tensor) -> None:
+    """Call `work` with a frame (C, H, W) of each video (..., C, H, W), in as many threads as torch has.
+
+    The frames are views: what is written into them is in the videos.
+    """
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(work, *(video.view(-1, *video.shape[-3:]) for video in videos)))
+
+
+def interleaved_like(video: Tensor) -> Tensor:
+    """An empty video like one of (..., C, H, W), in whose memory the channels of a pixel lie together."""
+    return torch.empty(video.movedim(-3, -1).shape, dtype=video.dtype).movedim(-1, -3)
