@@ -24,9 +24,11 @@ class Verb:
     help: str
     function: str  # module:function, imported when the verb is used
     sections: str | None = None  # module:function that says under which heading --help has each option
+    defaults: str | None = None  # module:function that says what the words make the default of options
 
 
 FilmVerb = partial(Verb, sections="m2svid.convert.options:sections")
+PresetVerb = partial(FilmVerb, defaults="m2svid.convert.presets:defaults")
 
 TRAINER_VERBS = {
     "fit": "train a model",
@@ -50,8 +52,8 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "collect": Verb("check and merge the answers that they sent back", "m2svid.study.collect:collect"),
         "report": Verb("tables of a study with intervals and tests", "m2svid.study.report:report"),
     },
-    "convert": FilmVerb("turn films into stereo films", "m2svid.convert.verbs:convert"),
-    "preview": FilmVerb("show a moment of what convert would make", "m2svid.convert.preview:preview"),
+    "convert": PresetVerb("turn films into stereo films", "m2svid.convert.verbs:convert"),
+    "preview": PresetVerb("show a moment of what convert would make", "m2svid.convert.preview:preview"),
     "depth": FilmVerb("first stage of convert: depth of a film", "m2svid.convert.verbs:depth"),
     "warp": FilmVerb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
     "refine": FilmVerb("third stage: fill and repair the warped view", "m2svid.convert.verbs:refine"),
@@ -152,7 +154,9 @@ def call(verb: Verb, words: list[str], prog: str) -> Any:
     from m2svid.parser import Parser  # takes long to import
 
     sections = load(verb.sections)() if verb.sections else None
-    return auto_cli(load(verb.function), args=words, prog=prog, parser_class=Parser, sections=sections)
+    defaults = load(verb.defaults)(words) if verb.defaults else None
+    given: dict[str, Any] = {"args": words, "prog": prog, "set_defaults": defaults}
+    return auto_cli(load(verb.function), parser_class=Parser, sections=sections, **given)
 
 
 def load(name: str) -> Callable[..., Any]:

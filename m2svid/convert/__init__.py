@@ -36,10 +36,11 @@ def convert(
         UserError: a mistake; with several films, after all others were converted.
     """
     from m2svid.convert.options import Options
+    from m2svid.convert.presets import with_preset
     from m2svid.convert.report import Reporter
     from m2svid.convert.verbs import convert_films  # these take seconds to import
 
-    chosen = Options(**options)
+    chosen = Options(**with_preset(options))
     given = [films] if isinstance(films, str | Path) else films
     report = Reporter(on_event or chosen.progress)
     return convert_films(list(map(Path, given)), None if output is None else Path(output), chosen, report)

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from m2svid.comfort.profiles import Placement, ProfileName, keep, open_profile
+from m2svid.convert.presets import PresetName
 from m2svid.convert.report import Mode
 from m2svid.depth.base import Kind, Span
 from m2svid.errors import UserError
@@ -94,7 +95,7 @@ class RunOptions(FilmOptions):
     def settings(self) -> dict[str, Any]:
         """The options that the result depends on: not where the run computes, what it shows, and
         what is only joined to the pictures."""
-        aside = {"restart", "progress", "devices", "vram", "drop_streams", "convert_streams"}
+        aside = {"restart", "progress", "devices", "vram", "drop_streams", "convert_streams", "preset"}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
 
 
@@ -365,14 +366,17 @@ class Options(StereoOptions, WarpOptions):
     """Options of `convert`.
 
     Args:
+        preset: options for a way of watching: quest, vision, tv, youtube, or cardboard. The log says what it
+            sets; every option that is given goes before it.
         eyes: "right" keeps the left view as it is; "both" gives half of the disparity to each eye.
     """
 
     section: ClassVar[str] = "picture"
+    preset: PresetName | None = None
     eyes: Literal["right", "both"] = "right"
 
 
-MOST_USED = ("depth", "max_disparity", "refine", "weights", "layout")  # explained first in --help
+MOST_USED = ("preset", "depth", "max_disparity", "refine", "weights", "layout")  # explained first in --help
 
 
 def sections() -> dict[str, str]:

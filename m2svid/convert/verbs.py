@@ -15,6 +15,7 @@ from typing import Any
 from m2svid.convert.films import find_films, made_folder, output_name, output_names, output_path, result_files
 from m2svid.convert.makers import DepthMaker, FromDepth, FromWarped, WarpMaker
 from m2svid.convert.options import DepthOptions, Options, StereoOptions, WarpOptions
+from m2svid.convert.presets import describe
 from m2svid.convert.report import Event, Reporter
 from m2svid.convert.runner import Runner, Target, Task
 from m2svid.convert.setup import Models, encoding_of, named_files, open_film, stereo_encoding
@@ -45,7 +46,7 @@ def convert(input: list[str] | str, output: Path | None = None, **options: Any) 
     Raises:
         UserError: a mistake; with several films, after all others were converted.
     """
-    chosen = Options(**options)
+    chosen = Options(**options)  # with the defaults of a preset, see `cli.call`
     given = [input] if isinstance(input, str | Path) else input
     convert_films(list(map(Path, given)), output, chosen, Reporter(chosen.progress))
 
@@ -58,6 +59,8 @@ def convert_films(
     for file in made:
         text = f"{file} was made of a film beside it: skipped; name it alone to convert it"
         report.say(Event("skipped", text, {"file": str(file)}))
+    for line in describe(chosen.preset, chosen):
+        report.say(Event("preset", line))
     models = Models(chosen)
     failed: list[Path] = []
 
