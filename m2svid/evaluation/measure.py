@@ -34,6 +34,17 @@ from m2svid.video.shots import survey
 log = logging.getLogger(__name__)
 
 _BOTH_EYES = {"siou", "siou_wrapped", "ematch_sift", "disparity_sgbm", "color_difference"}
+_WITHOUT_TRUTH = {
+    "psnr": ("psnr_outside", "psnr_masked_outside"),
+    "ssim": ("ssim_outside", "ssim_masked_outside"),
+    "ms_ssim": ("ms_ssim_outside", "ms_ssim_masked_outside"),
+    "lpips": ("lpips_outside", "lpips_masked_outside"),
+    "ematch_sift": ("ematch_sift",),
+    "color_difference": ("color_difference",),
+    "flicker": ("flicker", "flicker_inside"),
+    "seam": ("seam",),
+}
+"""By metric: the values that mean something where the warped view stands in for the true one."""
 _DEPTH = {".npz"}  # files of disparities that are no films
 _MEMORY = 400  # bytes a pixel and frame: the views as float, and what the metrics make of them
 
@@ -48,6 +59,7 @@ def measure(
     dataset: str | None = None,
     layout: ViewLayout | Literal["auto"] = "auto",
     truth_layout: ViewLayout = "single",
+    truth_is: Literal["true", "warped"] = "true",
     disparity: str = "matched",
     max_disparity: float | None = None,
     hole: Path | None = None,
@@ -74,6 +86,8 @@ def measure(
         dataset: its name in tables; if not given, the name of TRUTH.
         layout: of the predictions; auto tells single views, sbs and tb by their size.
         truth_layout: of the true films.
+        truth_is: warped = nobody has true views, and TRUTH holds the warped left ones: of the values only
+            those are kept that need no more, outside the holes and against the left view.
         disparity: where the holes are from: matched (left with the true right view), none, or a file or
             folder of disparities of the left views: floats are pixels, others inverse depth with
             --max-disparity.
@@ -96,6 +110,8 @@ def measure(
         raise UserError(f"--clip-frames must be at least 1, not {clip_frames}")
     if left is None and truth_layout == "single":
         _check_left_is_not_needed(metrics, disparity if hole is None else "none")
+    if truth_is == "warped":
+        _check_truth_is_not_needed(metrics, disparity if hole is None else "masks")
     chosen = _make_metrics(metrics, vgg_weights, metric_weights)
     elsewhere = None if disparity in ("matched", "none") else Path(disparity)
     given = {"prediction": predictions, "left": left, "hole": hole, "disparity": None if hole else elsewhere}
@@ -115,6 +131,8 @@ def measure(
         "clip_frames": clip_frames,
         "pixels": "8-bit RGB",
     } | ({"window": window, "overlap": overlap} if "seam" in metrics else {})
+    if truth_is == "warped":
+        protocol["truth"] = "warped"
     facts = {film.name: film.facts() for film in films}
     settings = {**protocol, "metrics": list(metrics), "weights": chosen.checksums, "versions": versions()}
     kept = Kept(output, settings, restart)
@@ -140,14 +158,23 @@ def measure(
                     kept.add(chosen, key, facts[film.name])
                 progress.advance(task, stop - start)
     videos = [
-        VideoResult(row.pop("key"), row, films=sources[key])
+        VideoResult(row.pop("key"), _told(row, truth_is), films=sources[key])
         for row, key in ((row, row["key"]) for row in chosen.per_video())
     ]
     name, data = method or predictions.stem, dataset or truth.stem
-    Results(name, data, videos, chosen.compute(), protocol, chosen.checksums).write(output)
+    means = _told(chosen.compute(), truth_is)
+    Results(name, data, videos, means, protocol, chosen.checksums).write(output)
     kept.remove()
     log.info("%d videos measured, every value is in %s", len(videos), output)
-    return chosen.compute()
+    return means
+
+
+def _told(values: dict[str, Any], truth_is: str) -> dict[str, Any]:
+    """The values that mean something."""
+    if truth_is == "true":
+        return values
+    kept = {"hole_share", *(name for names in _WITHOUT_TRUTH.values() for name in names)}
+    return {name: value for name, value in values.items() if name in kept or name.startswith("num_videos")}
 
 
 def _check_left_is_not_needed(metrics: Sequence[str], disparity: str) -> None:
@@ -156,6 +183,17 @@ def _check_left_is_not_needed(metrics: Sequence[str], disparity: str) -> None:
         raise UserError(f"{', '.join(needing)} need the left views: give them with --left")
     if disparity != "none":
         raise UserError("The holes need the left views: give them with --left, or use --disparity none")
+
+
+def _check_truth_is_not_needed(metrics: Sequence[str], holes: str) -> None:
+    needing = [name for name in metrics if name not in _WITHOUT_TRUTH]
+    if needing:
+        raise UserError(
+            f"{', '.join(needing)} need true right views, not --truth-is warped: choose --metrics of "
+            f"{', '.join(_WITHOUT_TRUTH)}"
+        )
+    if holes in ("matched", "none"):
+        raise UserError("--truth-is warped needs the holes: give them with --hole, or a file of --disparity")
 
 
 def _make_metrics(

@@ -169,6 +169,28 @@ def test_films_cut_into_clips(films, tmp_path):
     assert results.videos[1].values["psnr"] == pytest.approx(-10 * math.log10(error), abs=1e-4)
 
 
+def test_the_warped_view_in_the_place_of_a_truth_that_nobody_has(films, tmp_path):
+    """Outside the hole the prediction is 10 levels brighter; what it has inside is nobody's business."""
+    views = stereo()
+    hole = true_hole(views)[:, 0].numpy()[..., None]
+    warped = np.where(hole, 0, views["right"] // 2 + 20).astype(np.uint8)
+    prediction = np.where(hole, 128, warped + 10).astype(np.uint8)
+    for name, frames in {"left": views["left"], "warped": warped, "ours": prediction}.items():
+        save_film(tmp_path / f"{name}.mkv", frames)
+    save_film(tmp_path / "hole.mkv", (hole * 255).astype(np.uint8).repeat(3, -1))
+    given = {"left": tmp_path / "left.mkv", "hole": tmp_path / "hole.mkv", "output": tmp_path / "m.json"}
+    metrics = ["psnr", "ematch_sift", "flicker", "color_difference"]
+    means = measure(
+        tmp_path / "ours.mkv", tmp_path / "warped.mkv", truth_is="warped", metrics=metrics, **given
+    )
+    columns = {"psnr_outside", "psnr_masked_outside", "ematch_sift", "color_difference", "flicker"}
+    assert {name for name in means if not name.startswith("num_videos")} == columns | {"flicker_inside"}
+    assert means["psnr_masked_outside"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-3)
+    results = Results.read(tmp_path / "m.json")
+    assert results.protocol["truth"] == "warped"
+    assert set(results.videos[0].values) == columns | {"flicker_inside", "hole_share"}
+
+
 def test_seam_at_the_borders_of_windows(tmp_path):
     still = np.repeat(stereo(frames=1)["right"], 9, 0).astype(int)
     truth = np.stack([(frame * 0.5 + 5 * t).clip(0, 255) for t, frame in enumerate(still)]).astype(np.uint8)
@@ -198,6 +220,8 @@ def test_seam_at_the_borders_of_windows(tmp_path):
         ({"disparity": "disparity", "max_disparity": 0.05}, r"in pixels: leave --max-disparity out"),
         ({"metrics": ["ms_ssim"]}, r"96×48 pixels are too small for ms_ssim, which needs 161"),
         ({"metrics": ["fvd"]}, r"fvd needs its network"),
+        ({"truth_is": "warped"}, r"siou need true right views, not --truth-is warped: choose"),
+        ({"truth_is": "warped", "metrics": ["psnr"]}, r"--truth-is warped needs the holes: give them"),
         ({"metrics": ["dssim"]}, r"'dssim' is unknown"),
         ({"clip_frames": 0}, r"--clip-frames must be at least 1"),
         ({"metrics": ["lpips", "psnr"], "vgg_weights": "vgg.pth"}, r"vgg\.pth is not.*--metrics '\[psnr\]'"),
