@@ -40,11 +40,10 @@ def report(
     for method, row in (paper or {}).items():
         if row not in TABLE_2:
             raise UserError(f"--paper: {row!r} of {method!r} is no row of Table 2: {', '.join(TABLE_2)}")
-    summaries = [summarize(read_study(Path(path))) for path in answers]
-    rows = {
-        name: (paper or {}).get(name, row_name(name)) for summary in summaries for name in summary["methods"]
-    }
+    studies = [read_study(Path(path)) for path in answers]
+    rows = {name: (paper or {}).get(name, row_name(name)) for study in studies for name in study["methods"]}
     seconds = {} if latency is None else _latency(latency, rows)
+    summaries = [summarize(study) for study in studies]
     text = json.dumps(spelled(summaries), indent=1, ensure_ascii=False, allow_nan=False)
     content = {
         "index.html": fill("m2svid.study", {"sections": sections(summaries, seconds)}, "report.html"),
