@@ -7,10 +7,10 @@ from pathlib import Path
 
 from m2svid.convert.options import StereoOptions
 from m2svid.errors import UserError
+from m2svid.video.codecs import containers
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from m2svid.video.streams import best_container
-from m2svid.video.write import containers
 
 EYES = ("_left", "_right")  # files of the layout `pair`
 _STEREO = {layout.suffix for layout in LAYOUTS.values() if layout.suffix} | {*EYES}

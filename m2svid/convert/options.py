@@ -16,10 +16,10 @@ from m2svid.depth.base import Kind, Span
 from m2svid.errors import UserError
 from m2svid.inference.memory import TILES
 from m2svid.video.anaglyph import Method
+from m2svid.video.codecs import CodecChoice
 from m2svid.video.excerpt import parse_range
 from m2svid.video.layouts import LAYOUTS, LayoutName
 from m2svid.video.read import parse_rate
-from m2svid.video.write import CodecChoice
 
 DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
 

@@ -16,6 +16,7 @@ from m2svid.depth.registry import open_depth
 from m2svid.errors import UserError
 from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.inference.memory import limit_memory
+from m2svid.video.codecs import CRF, SPEEDS, CodecName, encoder_format, pick_codec, stored_color
 from m2svid.video.excerpt import Excerpt
 from m2svid.video.info import SDR
 from m2svid.video.layouts import LAYOUTS, Layout, picture_size
@@ -23,7 +24,7 @@ from m2svid.video.pictures import Composer
 from m2svid.video.planes import PixelFormat
 from m2svid.video.read import Video
 from m2svid.video.vr180 import HalfSphere
-from m2svid.video.write import CRF, SPEEDS, CodecName, Encoding, encoder_format, pick_codec, stored_color
+from m2svid.video.write import Encoding
 
 if TYPE_CHECKING:
     from m2svid.model.m2svid import M2SVid

@@ -16,12 +16,13 @@ from m2svid.errors import UserError
 from m2svid.files import url, whole
 from m2svid.video import matroska as ebml
 from m2svid.video.carry import carry
+from m2svid.video.codecs import ENCODERS
 from m2svid.video.cut import chapters_of
 from m2svid.video.layouts import Layout, displayed_size
 from m2svid.video.mp4_boxes import add_stereo_boxes
 from m2svid.video.shots import Survey
 from m2svid.video.streams import Others, container_format, open_source, without_refused
-from m2svid.video.write import DEPTH_TAG, ENCODERS, Encoding, piece_headers, read_piece
+from m2svid.video.write import DEPTH_TAG, Encoding, piece_headers, read_piece
 
 log = logging.getLogger(__name__)
 

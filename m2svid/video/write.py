@@ -6,49 +6,26 @@ encoded again: a film that is continued after an interruption equals one that ne
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import ColorRange
 
 from m2svid.errors import UserError
 from m2svid.files import load_arrays, save_arrays
 from m2svid.video import mv_hevc, x264
+from m2svid.video.codecs import ENCODERS, SPEED_NAMES, CodecName, containers, is_playable
 from m2svid.video.hdr import Mastering
 from m2svid.video.info import UNTAGGED, Color
 from m2svid.video.planes import PixelFormat, Plane, from_planes
 
-CodecName = Literal["h264", "h265", "av1", "prores", "ffv1"]
-CodecChoice = Literal["auto", "h264", "h265", "av1", "prores", "ffv1"]
-ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
-CRF = {"h264": 18, "h265": 20, "av1": 25}
-SPEEDS = {"h264": "medium", "h265": "medium", "av1": "8"}
-_CONTAINERS = {  # the first one is the best known
-    "h264": (".mp4", ".m4v", ".mov", ".mkv"),
-    "h265": (".mp4", ".m4v", ".mov", ".mkv"),
-    "av1": (".mp4", ".mkv"),
-    "prores": (".mov", ".mkv"),
-    "ffv1": (".mkv",),
-}
-# Most samples of a picture at the highest level that players have: H.264's 5.2 (ITU-T H.264 A.3.1), HEVC's
-# 6.2 (H.265 A.4.1), AV1's 6.3 (A.3); no side may be longer than the root of eight times that.
-_LARGEST = {"h264": 36864 * 256, "h265": 35_651_584, "av1": 35_651_584}
-
 DEPTH_TAG = "DEPTH"
 """Of a stream of depth: what its values mean, such as inverse."""
-
-
-_X26 = "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo"
-_SPEED_NAMES = dict.fromkeys(("h264", "h265"), f"its speeds are {_X26}")
-_SPEED_NAMES |= {"av1": "its speeds are numbers, 0 (slow) to 13"}
 
 
 @dataclass(frozen=True)
@@ -143,7 +120,7 @@ class Encoding:
     def warning(self) -> str | None:
         """What players may not like about it."""
         size = f"{self.width}×{self.height}"
-        if not _is_playable(self.codec, self.width, self.height):
+        if not is_playable(self.codec, self.width, self.height):
             other = "; --codec h265 goes further" if self.codec == "h264" else ""
             return f"{size} is more than any level of {self.codec} that players have: few will show it{other}"
         if self.codec == "h264" and self.pixel_format.bits > 8:
@@ -168,44 +145,6 @@ def inverse_depth(width: int, height: int, rate: Fraction, aspect: Fraction = Fr
     return replace(lossless(PixelFormat("400", 16), width, height, rate, aspect), depth="inverse")
 
 
-def encoder_format(codec: CodecName, source: PixelFormat, bits: int | None) -> PixelFormat:
-    """Format of the stored pictures: 4:2:0 for players, 4:2:2 for ProRes, the source's for FFV1."""
-    depth = bits or source.bits
-    if codec == "prores":
-        return PixelFormat("444" if source.chroma == "444" else "422", 10)
-    return PixelFormat(source.chroma if codec == "ffv1" else "420", depth)
-
-
-def stored_color(source: Color, codec: CodecChoice) -> Color:
-    """Colours of the stored pictures: the source's, but ProRes has no full range."""
-    return replace(source, range=int(ColorRange.MPEG)) if codec == "prores" else source
-
-
-def containers(codec: CodecChoice, layers: bool = False) -> tuple[str, ...]:
-    """Suffixes of the containers that take a codec, the best known one first."""
-    allowed = _CONTAINERS["h264" if codec == "auto" else codec]
-    return tuple(suffix for suffix in allowed if suffix != ".mkv") if layers else allowed
-
-
-def pick_codec(codec: CodecChoice, source: PixelFormat, bits: int | None, size: tuple[int, int]) -> CodecName:
-    """The codec that is meant: "auto" is H.264 where players have it for such pictures, else H.265.
-
-    Args:
-        codec: given.
-        source: format of the film.
-        bits: given for a sample; None = those of the film.
-        size: width and height of the pictures, px.
-    """
-    if codec != "auto":
-        return codec
-    return "h264" if (bits or source.bits) == 8 and _is_playable("h264", *size) else "h265"
-
-
-def _is_playable(codec: str, width: int, height: int) -> bool:
-    largest = _LARGEST.get(codec, math.inf)
-    return width * height <= largest and max(width, height) <= math.sqrt(8 * largest)
-
-
 def check_encoder(encoding: Encoding) -> None:
     """Open the encoder once, before the work begins.
 
@@ -225,7 +164,7 @@ def check_encoder(encoding: Encoding) -> None:
         picture = f"{encoding.width}×{encoding.height}, {encoding.pixel_format.name}"
         raise UserError(
             f"--codec {encoding.codec} can't store pictures of {', with '.join([picture, *options])}: "
-            f"{_SPEED_NAMES.get(encoding.codec, 'give another codec or layout')}"
+            f"{SPEED_NAMES.get(encoding.codec, 'give another codec or layout')}"
         ) from error
 
 

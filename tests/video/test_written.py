@@ -14,10 +14,11 @@ import pytest
 
 from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
+from m2svid.video.codecs import pick_codec
 from m2svid.video.info import UNTAGGED
 from m2svid.video.layouts import LAYOUTS, arrange
 from m2svid.video.planes import PixelFormat
-from m2svid.video.write import Encoding, check_encoder, encode, pick_codec
+from m2svid.video.write import Encoding, check_encoder, encode
 from tests.convert.films import make_depth, make_film, read_luma
 
 
