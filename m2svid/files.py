@@ -30,9 +30,11 @@ def check_output(output: Path, inputs: Iterable[Path | None]) -> None:
         inputs: files and folders, by any names; those that aren't there, and None, don't matter.
 
     Raises:
-        UserError: the output is one of the inputs, by whatever path, link or letter case, or lies in one, or
-            its name is too long.
+        UserError: the output is one of the inputs, by whatever path, link or letter case, or lies in one; its
+            name is too long; or its folder can't be written to.
     """
+    if os.path.isdir(output.parent) and not os.access(output.parent, os.W_OK | os.X_OK):  # noqa: PTH112
+        raise UserError(f"the folder {output.parent} can't be written to: name an output in another one")
     longest = _longest_name(output.parent) - len(_unfinished(""))
     if len(os.fsencode(output.name)) > longest:
         raise UserError(

@@ -105,7 +105,8 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
         placed = chosen.placement(width, depth.spread if maker.whole_shots else None)
     left, right = (_first(results[name]) for name in ("left", "right"))
     source = to_tensor(rgb[:1])
-    warped, hole = warp_view(source, to_disparity(maps, *source.shape[-2:], placed.max_disparity))
+    share = 0.5 if chosen.eyes == "both" else 1.0
+    warped, hole = warp_view(source, to_disparity(maps, *source.shape[-2:], placed.max_disparity * share))
     strength = f"{100 * placed.max_disparity / width:.3g} % of the width, screen at {placed.convergence:.3g}"
     title = f"{input.name} at {chosen.start}: {strength}"
     views = {"left": left, "right": right, "anaglyph": anaglyph(left, right, chosen.anaglyph)}

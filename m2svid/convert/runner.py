@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -18,96 +18,19 @@ import numpy as np
 from m2svid.convert.makers import Maker
 from m2svid.convert.report import Advance, Event, Reporter
 from m2svid.convert.setup import fit_depth
-from m2svid.convert.work_folder import WorkFolder, file_stamp
+from m2svid.convert.task import Task
 from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
-from m2svid.files import check_output, load_arrays, save_arrays, whole
+from m2svid.files import load_arrays, save_arrays, whole
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.inference.windows import Window, plan_windows
 from m2svid.video.bars import Box
-from m2svid.video.excerpt import Excerpt
-from m2svid.video.layouts import Layout
 from m2svid.video.mux import assemble
 from m2svid.video.pictures import Pixels
-from m2svid.video.read import Frame, Video
+from m2svid.video.read import Frame
 from m2svid.video.shots import Shot, Survey, survey
 from m2svid.video.sliding import Sliding
-from m2svid.video.streams import Choice, Others, plan_others
-from m2svid.video.write import Encoding, check_encoder, encode
-
-
-@dataclass(frozen=True)
-class Target:
-    """A file to make.
-
-    Attributes:
-        path: its name.
-        encoding: of its pictures; None = it is one picture, of the kind that its name says.
-        layout: of the views in its pictures.
-    """
-
-    path: Path
-    encoding: Encoding | None
-    layout: Layout
-
-
-@dataclass(frozen=True)
-class Task:
-    """A film and the files to make of it.
-
-    Attributes:
-        video: the film.
-        inputs: name -> file or folder that the results depend on, the film included.
-        targets: name of a result -> its file; the work folder has the first one's name.
-        options: that the results depend on, as JSON.
-        cuts: find shots.
-        restart: make files again that exist, or were begun with other settings.
-        streams: what to do with sound, subtitles and attachments; None = they are not taken over.
-    """
-
-    video: Video
-    inputs: Mapping[str, Path]
-    targets: Mapping[str, Target]
-    options: Mapping[str, Any]
-    cuts: bool
-    restart: bool
-    streams: Choice | None
-
-    def work_folder(self, settings: Mapping[str, Any] | None = None) -> WorkFolder:
-        first = next(iter(self.targets.values()))
-        stamps = {name: file_stamp(path) for name, path in self.inputs.items()}
-        return WorkFolder(first.path, {**self.options, **stamps, **(settings or {})}, self.restart)
-
-    def others(self, target: Target) -> Others | None:
-        """What becomes of the streams beside the film; None where the result gets none.
-
-        Raises:
-            UserError: the container doesn't take one, and the user has a choice.
-        """
-        if self.streams is None or target.encoding is None or not self.video.is_container:
-            return None
-        return plan_others(self.video, target.path, target.encoding.containers, self.streams)
-
-    def check(self) -> None:
-        """Check, before the work begins, that every file can be made as asked.
-
-        Raises:
-            UserError: it can't, or it exists and is not of an unfinished run of the same, or is an input.
-        """
-        joined = [] if self.restart else self.work_folder().joined
-        for name, target in self.targets.items():
-            path, encoding = target.path, target.encoding
-            check_output(path, self.inputs.values())
-            if encoding is not None:
-                check_encoder(encoding)
-                if path.suffix.lower() not in encoding.containers:
-                    allowed, kind = ", ".join(encoding.containers), " in layers" * encoding.layers
-                    raise UserError(f"{path} must end in one of {allowed} for codec {encoding.codec}{kind}")
-                self.others(target)
-            if path.exists() and not self.restart and name not in joined:
-                raise UserError(f"{path} exists: give --restart to make it again, or another output")
-            if not path.parent.is_dir():
-                raise UserError(f"the folder {path.parent} of the output does not exist")
+from m2svid.video.write import encode
 
 
 class Runner:
@@ -300,9 +223,7 @@ class Runner:
             if target.encoding is None:
                 save_picture(pieces[0], target.path)
             else:
-                others, times = self._task.others(target), video.info.time_base
-                if others is not None and isinstance(video, Excerpt):
-                    others = replace(others, stop=video.info.start + film.end * times)
+                others, times = self._task.others(target, film), video.info.time_base
                 assemble(pieces, target.encoding, target.layout, times, film, others, target.path)
             fields = {"file": str(target.path), "memory": self._memory()}
             self._report.say(Event("done", f"{target.path} is complete", fields))

@@ -17,8 +17,9 @@ from m2svid.convert.makers import DepthMaker, FromDepth, FromWarped, WarpMaker
 from m2svid.convert.options import DepthOptions, Options, StereoOptions, WarpOptions
 from m2svid.convert.presets import describe
 from m2svid.convert.report import Event, Reporter
-from m2svid.convert.runner import Runner, Target, Task
+from m2svid.convert.runner import Runner
 from m2svid.convert.setup import Models, encoding_of, named_files, open_film, stereo_encoding
+from m2svid.convert.task import Target, Task
 from m2svid.convert.work_folder import work_path
 from m2svid.errors import UserError
 from m2svid.files import check_output
@@ -124,18 +125,24 @@ def depth(input: Path, output: Path | None = None, preview: bool = False, **opti
     chosen = DepthOptions(**options)
     video, right = open_film(input, chosen), LAYOUTS["right"]
     output = output_path(output, input.with_name(f"{input.stem}_depth.mkv"))
+    inputs, settings = {"input": input, **named_files(chosen)}, chosen.settings() | {"preview": preview}
+
+    def targets(width: int, height: int) -> dict[str, Target]:
+        gray = inverse_depth(width, height, video.info.rate, video.info.aspect)
+        colors = encoding_of(video, right, size=(width, height))
+        seen = {"preview": Target(output.with_name(f"{output.stem}_preview.mp4"), colors, right)}
+        return {"depth": Target(output, gray, right)} | (seen if preview else {})
+
+    made = targets(video.info.width, video.info.height)
+    task = Task(video, inputs, made, settings, chosen.cuts, chosen.restart, streams=None)
+    task.check()  # before models are opened, of which one may say how large the maps are
     depths = Models(chosen).depths(chosen, "shot")
     height, width = depths[0].size or depths[0]([next(video.frames()).rgb()], 0).shape[1:]
-    gray = inverse_depth(width, height, video.info.rate, video.info.aspect)
-    targets, composer = {"depth": Target(output, gray, right)}, None
+    task, composer = replace(task, targets=targets(width, height)), None
+    gray = task.targets["depth"].encoding
     if preview:
-        encoding = encoding_of(video, right, size=(width, height))
-        targets["preview"] = Target(output.with_name(f"{output.stem}_preview.mp4"), encoding, right)
-        info = replace(video.info, color=encoding.color)
-        composer = Composer(right, encoding.pixel_format, info, "dubois")
-    inputs, settings = {"input": input, **named_files(chosen)}, chosen.settings() | {"preview": preview}
-    task = Task(video, inputs, targets, settings, chosen.cuts, chosen.restart, streams=None)
-    task.check()
+        colors = task.targets["preview"].encoding
+        composer = Composer(right, colors.pixel_format, replace(video.info, color=colors.color), "dubois")
     Runner(task, [DepthMaker(each, gray, composer) for each in depths], Reporter(chosen.progress)).run()
 
 

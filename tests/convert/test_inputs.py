@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from m2svid import cli
+from m2svid.convert.preview import preview
 from m2svid.convert.verbs import convert, depth, refine, warp
 from m2svid.convert.work_folder import work_path
 from m2svid.errors import UserError
@@ -192,6 +193,9 @@ def test_folders_that_can_not_be_read_or_made(film, options, tmp_path, monkeypat
         warp(film, tmp_path / "parts", depth=options["depth"], progress="quiet")
     with pytest.raises(UserError, match=r"out\.mp4\.work can't be made: Permission denied"):
         convert(str(film), tmp_path / "out.mp4", **options)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=rf"the folder {tmp_path} can't be written to"):
+        convert(str(film), tmp_path / "out.mp4", **options)
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"crf": 1', b"\xff\xfe"])
@@ -226,3 +230,32 @@ def test_a_damaged_piece_is_told(film, options, tmp_path, monkeypatch):
 
 def interrupt(*_):
     raise KeyboardInterrupt
+
+
+def test_all_is_checked_before_a_model_is_opened(film, tmp_path, monkeypatch):
+    """Which may take a download, or a network that isn't there."""
+
+    def opened(*_):
+        raise AssertionError("a model is opened")
+
+    monkeypatch.setattr("m2svid.convert.setup.open_depth", opened)
+    monkeypatch.setattr("m2svid.weights.load.load", opened)
+    there = tmp_path / "there.mkv"
+    there.write_bytes(b"kept")
+    plain = {"refine": "none", "progress": "quiet"}
+    for call, message in (
+        (partial(convert, str(tmp_path / "no.mp4"), **plain), "does not exist"),
+        (partial(convert, str(film), there, **plain), "exists: give --restart"),
+        (partial(convert, str(film), tmp_path / "x.webm", **plain), "must end in one of"),
+        (partial(convert, str(film), tmp_path / "no" / "x.mp4", **plain), "does not exist"),
+        (partial(convert, str(film), max_disparity=300.0, **plain), "at most half of the width"),
+        (partial(convert, str(film), weights="./nowhere", progress="quiet"), "--weights ./nowhere does not"),
+        (partial(convert, str(film), start="9s", **plain), "no frame"),
+        (partial(depth, film, there, progress="quiet"), "exists: give --restart"),
+        (partial(depth, film, tmp_path / "x.mp4", progress="quiet"), "must end in one of"),
+        (partial(warp, film, max_disparity=300.0, progress="quiet"), "at most half of the width"),
+        (partial(preview, film, at="0s", output=film, refine="none"), "never written over"),
+        (partial(preview, film, at="0s", refine="none", max_disparity=300.0), "at most half of the width"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
