@@ -18,14 +18,14 @@ _MADE = {*_STEREO, *(f"_preview{end}" for end in _STEREO), "_depth", "_depth_pre
 
 
 def find_films(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Find films: a file is one, a folder holds films or the pictures of one, a glob names any of them.
+    """Find films: a folder holds films or the pictures of one, a glob names any of them, all else is a film.
 
     Returns:
         The films; and those that are left out, because their names say that they were made of another one. A
         file that is named alone is not.
 
     Raises:
-        UserError: nothing is found, or a folder can't be read.
+        UserError: a folder can't be read.
     """
     films = list(dict.fromkeys(film for each in given for film in _films(each)))
     if films == list(given) and len(films) == 1:
@@ -44,9 +44,7 @@ def _films(given: Path) -> list[Path]:
             films += [file for file in inside if file.suffix.lower() in VIDEO_SUFFIXES] or [path]
     except OSError as error:
         raise UserError(f"{given} can't be read: {error.strerror}") from error
-    if not films:
-        raise UserError(f"{given} does not exist")
-    return films
+    return films or [given]  # which isn't there; the others are
 
 
 def _glob(pattern: Path) -> list[Path]:

@@ -73,7 +73,8 @@ def convert_films(
             if len(films) == 1:
                 raise
             failed.append(film)
-            report.say(Event("failed", f"{film}: {error}", {"file": str(film)}))
+            text = str(error) if str(film) in str(error) else f"{film}: {error}"
+            report.say(Event("failed", text, {"file": str(film)}))
 
     tasks: dict[Path, Task] = {}
     alone = films == given and len(films) == 1

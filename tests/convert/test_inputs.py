@@ -142,11 +142,13 @@ def test_a_folder_of_one_film_takes_no_name_of_a_file(film, options, tmp_path):
         convert(str(tmp_path), tmp_path / "out.mp4", **options)
 
 
-def test_all_films_are_checked_before_the_first_is_converted(film, options, tmp_path, capsys):
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_all_films_are_checked_before_the_first_is_converted(one_by_one, film, options, tmp_path, capsys):
     (tmp_path / "zebra.mp4").symlink_to(tmp_path / "nowhere.mp4")
     (tmp_path / "words.mkv").write_text("no film")
+    given = sorted(map(str, tmp_path.glob("*.m*")))
     with pytest.raises(UserError, match=r"2 of 3 films failed: .*words\.mkv, .*zebra\.mp4"):
-        convert(str(tmp_path), **(options | {"progress": "json"}))
+        convert(given if one_by_one else str(tmp_path), **(options | {"progress": "json"}))
     told = capsys.readouterr().err
     assert "zebra.mp4 does not exist" in told and "words.mkv is not a video" in told
     assert told.rindex('"failed"') < told.index('"plan"')
