@@ -91,7 +91,7 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
     shot = film.shots[0]
     fit_depth(depths, part, len(film.times))
     frames = list(islice(film.frames(part, 0), len(shot)))
-    pair = replace(chosen, layout="pair")
+    pair = _flat_views(chosen)
     composer = Composer(LAYOUTS["pair"], None, part.info, chosen.anaglyph)
     maker = FromDepth(depths[0], pair, part, None, composer, inpainter)
     with TemporaryDirectory() as folder:
@@ -113,6 +113,12 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
     near = colorize(to_disparity(maps, *source.shape[-2:], 1.0), 0, 1, "turbo")
     made_of = {"depth, red is near": near, "warped, with holes": mark_hole(unit(warped), hole)}
     return stack([contact_sheet(views, title, _WIDTH), contact_sheet(made_of, "made of", _WIDTH)])
+
+
+def _flat_views(chosen: Options) -> Options:
+    """The same options, but for the layout: each view by itself and seen straight on."""
+    fov = chosen.fov if chosen.profile == "headset" else None
+    return replace(chosen, layout="pair", fov=fov, refine="model" if chosen.needs_model else "none")
 
 
 def _first(pictures: Iterable[list[Plane]]) -> Tensor:

@@ -89,3 +89,13 @@ def test_mistakes(film, options, tmp_path):
         with pytest.raises(UserError, match=message):
             preview(film, **given, **options)
     assert film.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "layout", [{"layout": "rgbd"}, {"layout": "vr180", "fov": 65.0}, {"layout": "anaglyph"}]
+)
+def test_views_are_flat_whatever_the_layout(layout, film, options, columns):
+    preview(film, at="3f", **options)
+    plain = dict(columns)
+    preview(film, at="3f", **options, **layout)
+    assert all(torch.equal(columns[name], plain[name]) for name in plain)
