@@ -22,7 +22,7 @@ from m2svid.comfort.profiles import Placement, Profile, open_profile
 from m2svid.comfort.report import Measured, assess, draw_parallax
 from m2svid.convert.options import PlacementOptions, WarpOptions
 from m2svid.convert.report import Reporter
-from m2svid.convert.setup import Models
+from m2svid.convert.setup import Models, fit_depth, open_film
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
@@ -78,7 +78,7 @@ def comfort(
     page = output or input.with_name(f"{input.stem}_comfort.html")
     if page.suffix.lower() != ".html":
         raise UserError(f"-o {page} must end in .html")
-    video, report = Video(input, chosen.rate), Reporter(chosen.progress)
+    video, report = open_film(input, chosen), Reporter(chosen.progress)
     views = None if right is not None else _find_views(video, chosen)
     profile, shots = open_profile(chosen.profile, chosen.fov), []
     with report.stage("look for cuts", video.info.frames) as advance:
@@ -87,13 +87,13 @@ def comfort(
     with report.stage("parallax", len(film.times)) as advance:
         if right is None and views is None:
             (depth, *_) = Models(chosen).depths(chosen, chosen.depth_range)
-            depth.check(len(film.times), video.info.width, video.info.height)
+            fit_depth([depth], video, len(film.times))
             source = f"depth of {depth.description}"
             shots += _placed(video, film, times, depth, chosen, advance)
         else:
             where = f"{views.layout} ({views.reason})" if views else f"right view {right}"
             source = f"stereo film, {where}, matched"
-            stereo = StereoFilm(video, views, None if right is None else Video(right, chosen.rate))
+            stereo = StereoFilm(video, views, None if right is None else open_film(right, chosen))
             shots += _matched(stereo, film, times, profile, advance)
     facts = {"name": input.name, "source": source, "frames": len(film.times), "seconds": round(times[-1], 3)}
     return _write(page, {"film": facts} | assess(shots, profile))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from m2svid.errors import UserError
-from m2svid.files import whole
+from m2svid.files import check_output, whole
 from m2svid.study.answers import Answers, read_answers
 from m2svid.study.key import Key
 
@@ -61,6 +61,8 @@ def collect(
         ],
         "left_out": left_out,
     }
+    for path in (output, output.with_suffix(".csv")):
+        check_output(path, [key, *(answer.path for answer in found)])
     with whole(output) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     with whole(output.with_suffix(".csv")) as temporary, temporary.open("w", newline="") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import spelled
-from m2svid.files import whole
+from m2svid.files import check_output, whole
 from m2svid.pages.fill import fill
 from m2svid.study.paper import TABLE_2, row_name
 from m2svid.study.summary import read_study, summarize
@@ -51,6 +51,8 @@ def report(
         "study.tex": latex(summaries, seconds, rows),
         "study.json": text + "\n",
     }
+    for name in content:
+        check_output(output / name, [latency, *map(Path, answers)])
     for name, text in content.items():
         with whole(output / name) as temporary:
             temporary.write_text(text)

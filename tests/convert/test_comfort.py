@@ -73,6 +73,16 @@ def test_depth_by_hand(shots, tmp_path):
     assert facts["convention"].startswith("parallax is x in the right view minus x in the left view")
 
 
+def test_a_part_of_a_film(shots, tmp_path):
+    """The second shot of the above alone, with the depth of the whole film."""
+    film, depth = shots
+    part = {"start": "12f", "end": "1s", "depth": depth, "depth_kind": "inverse"}
+    comfort(film, max_disparity=0.04, convergence=0.5, **part, **QUIET)
+    facts = read(tmp_path / "film_comfort.html")
+    assert [(shot["near"], shot["far"]) for shot in facts["shots"]] == [(-0.8, 0)]
+    assert facts["film"]["frames"] == 12 and facts["film"]["seconds"] == pytest.approx(0.5, abs=0.002)
+
+
 def test_auto_is_what_convert_would_choose(shots, tmp_path):
     film, depth = shots
     auto = {"max_disparity": "auto", "convergence": "auto", "profile": "headset", "fov": 90.0}

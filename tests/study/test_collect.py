@@ -8,6 +8,7 @@ import pytest
 
 from m2svid.errors import UserError
 from m2svid.study.collect import collect
+from m2svid.study.report import report
 from tests.study.made_answers import answer_file, made_key
 
 METHODS = ("good", "fair", "bad")
@@ -140,3 +141,16 @@ def test_mistakes_are_refused(study, given, message, tmp_path, monkeypatch):
     options = {"answers": ["a.json"], "key": "key.json"} | given
     with pytest.raises(UserError, match=message):
         collect(options["answers"], key=Path(options["key"]))
+
+
+def test_answers_and_key_are_not_written_over(study, tmp_path):
+    sent = answer_file(tmp_path / "sent.json", study, "2", "p", [GOOD])
+    seen = {path: path.read_bytes() for path in (sent, tmp_path / "key.json")}
+    for output in seen:
+        with pytest.raises(UserError, match="never written over"):
+            collect([str(sent)], tmp_path / "key.json", output)
+    merged = tmp_path / "study.json"
+    collect([str(sent)], tmp_path / "key.json", merged)
+    with pytest.raises(UserError, match="never written over"):
+        report([str(merged)], tmp_path)
+    assert {path: path.read_bytes() for path in seen} == seen
