@@ -87,7 +87,7 @@ def comfort(
     with report.stage("parallax", len(film.times)) as advance:
         if right is None and views is None:
             (depth, *_) = Models(chosen).depths(chosen, chosen.depth_range)
-            fit_depth([depth], video, len(film.times))
+            fit_depth([depth], video, film)
             source = f"depth of {depth.description}"
             shots += _placed(video, film, times, depth, chosen, advance)
         else:

@@ -89,11 +89,11 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
     part = open_film(input, replace(chosen, end=f"+{count}f"))
     film = survey(part, chosen.cuts and count > 1)
     shot = film.shots[0]
-    fit_depth(depths, part, len(film.times))
-    frames = list(islice(film.frames(part, 0), len(shot)))
     pair = _flat_views(chosen)
     composer = Composer(LAYOUTS["pair"], None, part.info, chosen.anaglyph)
     maker = FromDepth(depths[0], pair, part, None, composer, inpainter)
+    fit_depth(depths, part, film)
+    frames = list(islice(film.frames(part, 0), len(shot)))
     with TemporaryDirectory() as folder:
         rgb = [frame.rgb() for frame in frames]
         depth = ShotDepth(depths[0], shot, lambda start, stop: rgb[start:stop], Path(folder))
@@ -103,7 +103,8 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
         results, _ = maker.make(window, frames[: window.stop], depth, None)
         maps = depth.get(0, 1, rgb[:1])
         placed = chosen.placement(width, depth.spread if maker.whole_shots else None)
-    left, right = (_first(results[name]) for name in ("left", "right"))
+    inside = (..., *(film.picture.inside if film.picture else ()))
+    left, right = (_first(results[name])[inside] for name in ("left", "right"))
     source = to_tensor(rgb[:1])
     share = 0.5 if chosen.eyes == "both" else 1.0
     warped, hole = warp_view(source, to_disparity(maps, *source.shape[-2:], placed.max_disparity * share))

@@ -24,7 +24,6 @@ from m2svid.errors import UserError
 from m2svid.files import load_arrays, save_arrays, whole
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.inference.windows import Window, plan_windows
-from m2svid.video.bars import Box
 from m2svid.video.mux import assemble
 from m2svid.video.pictures import Pixels
 from m2svid.video.read import Frame
@@ -61,8 +60,7 @@ class Runner:
         with self._work:
             film = self._survey()
             depths = [maker.depth for maker in self._makers if maker.depth is not None]
-            fit_depth(depths, self._task.video, len(film.times))
-            self._crop(film.picture)
+            fit_depth(depths, self._task.video, film)
             windows = plan_windows(film.shots, self._makers[0].window, self._makers[0].overlap)
             self._follow_memory()
             self._tell(film, windows)
@@ -85,14 +83,6 @@ class Runner:
             film = survey(self._task.video, self._task.cuts, lambda: advance(1))
         self._work.save_json("survey.json", asdict(film))
         return film
-
-    def _crop(self, picture: Box | None) -> None:
-        """Keep black bars out of what depth and model see."""
-        info = self._task.video.info
-        self._task.video.crop(picture)
-        for maker in self._makers if picture is not None else ():
-            if maker.depth is not None:
-                maker.depth.crop = partial(picture.cut, width=info.width, height=info.height)
 
     def _follow_memory(self) -> None:
         """Take up the plans that an earlier run has recorded, and record every change."""

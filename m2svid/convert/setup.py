@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from m2svid.video.layouts import LAYOUTS, Layout, picture_size
 from m2svid.video.pictures import Composer
 from m2svid.video.planes import PixelFormat
 from m2svid.video.read import Video
+from m2svid.video.shots import Survey
 from m2svid.video.vr180 import HalfSphere
 from m2svid.video.write import Encoding
 
@@ -136,24 +138,28 @@ def open_film(path: Path, options: RunOptions) -> Video:
     return Excerpt(path, options.rate, options.start, options.end, **reading)
 
 
-def fit_depth(depths: Sequence[DepthEstimator], video: Video, count: int) -> None:
-    """Let the depth of a film's part begin with the part.
+def fit_depth(depths: Sequence[DepthEstimator], video: Video, film: Survey) -> None:
+    """Let the depth of a film begin with the part that is wanted, and leave black bars out of both.
 
     Args:
         depths: of the film, on every device.
         video: the film, or the part of it.
-        count: its frames.
+        film: its survey.
 
     Raises:
         UserError: the depth can't belong to the film.
     """
+    info, count = video.info, len(film.times)
     part = video if isinstance(video, Excerpt) and depths[:1] else None
     if part is not None and depths[0].num_frames not in (None, 1, count):  # it is that of the whole film
         before = part.frames_before()
         for depth in depths:
             depth.excerpt(before, count)
     for depth in depths:
-        depth.check(count, video.info.width, video.info.height)
+        depth.check(count, info.width, info.height)
+        if film.picture is not None:
+            depth.crop = partial(film.picture.cut, width=info.width, height=info.height)
+    video.crop(film.picture)
 
 
 def stereo_encoding(video: Video, options: StereoOptions) -> tuple[Encoding | None, Composer]:
