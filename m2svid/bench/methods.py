@@ -210,9 +210,9 @@ def _seconds(
     clip = make_clip(*size, device)
     watch, predict = Watch(networks), predictor(name, networks)
     cuda = device.startswith("cuda")
+    watch.begin(once=True)
+    predict(clip)  # a call of each kind, so that kernels are chosen and memory is taken
     if cuda:
-        watch.begin(once=True)
-        predict(clip)  # a call of each kind, so that kernels are chosen and memory is taken
         torch.cuda.reset_peak_memory_stats(device)
     times = []
     for _ in range(repeats):

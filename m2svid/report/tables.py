@@ -92,11 +92,12 @@ def _spread_text(metric: str, entry: Mapping[str, Any]) -> str:
     return f" ± {entry['spread']:.{digits(metric) + 1}f}" if math.isfinite(entry["spread"]) else ""
 
 
-def interval_text(metric: str, interval: tuple[float, float]) -> str:
-    """The two ends, or nothing where there is no interval."""
+def interval_text(metric: str, interval: tuple[float, float], further: int = 0) -> str:
+    """The two ends, or nothing where there is no interval; differences need further digits."""
     if not all(map(math.isfinite, interval)):
         return ""
-    return f"[{value_text(metric, interval[0])}, {value_text(metric, interval[1])}]"
+    low, high = (f"{end:.{digits(metric) + further}f}" for end in interval)
+    return f"[{low}, {high}]"
 
 
 def markdown(summaries: Mapping[str, Summary], metrics: Mapping[str, list[str]]) -> str:
@@ -129,7 +130,7 @@ def comparison_cells(metric: str, entry: Mapping[str, Any]) -> list[str]:
     p = entry["p_holm"]
     return [
         f"{entry['difference']:+.{digits(metric) + 1}f}" + _spread_text(metric, entry),
-        interval_text(metric, entry["interval"]),
+        interval_text(metric, entry["interval"], further=1),
         f"{entry['won']:.0%}",
         f"{entry['tied']:.0%}",
         "-" if math.isnan(p) else f"{p:.2g}",

@@ -93,7 +93,7 @@ def test_a_table_of_several_seeds_by_hand(tmp_path):
     assert "4 videos of 2 sources" in text
     assert "means over runs (3 of each method) ± their standard deviation" in text
     assert "| a | 26.0 ± 1.00 [21.0, 31.0] |" in text
-    assert "| b | PSNR ↑ | +1.50 ± 1.00 | [1.0, 2.0] |" in text
+    assert "| b | PSNR ↑ | +1.50 ± 1.00 | [1.00, 2.00] |" in text
     assert r"\textbf{27.5} $\pm$ 2.00" in latex({"made": summary}, {})
 
 
