@@ -20,6 +20,8 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorTrc
 from numpy.typing import NDArray
 
+from m2svid.video.side_data import side_data
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}  # by the transfer in the stream
@@ -126,7 +128,7 @@ class Mastering:
     @classmethod
     def of(cls, raw: av.VideoFrame) -> Mastering | None:
         """What a decoded frame says; None = nothing."""
-        found = {data.type: bytes(data) for data in raw.side_data}
+        found = side_data(raw) or {}
         screen, light = found.get(Type.MASTERING_DISPLAY_METADATA), found.get(Type.CONTENT_LIGHT_LEVEL)
         if screen is None and light is None:
             return None
@@ -172,4 +174,4 @@ def dynamic(raw: av.VideoFrame) -> tuple[str, ...]:
     """Kinds of metadata that a frame has for itself alone."""
     names = {Type.DYNAMIC_HDR_PLUS: "HDR10+"}
     names |= dict.fromkeys((Type.DOVI_METADATA, Type.DOVI_RPU_BUFFER), "Dolby Vision")
-    return tuple(sorted({names[data.type] for data in raw.side_data if data.type in names}))
+    return tuple(sorted({names[kind] for kind in side_data(raw) or {} if kind in names}))

@@ -18,6 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from m2svid.video.bars import Box
 from m2svid.video.hdr import HDR, Mastering
 from m2svid.video.planes import PixelFormat
+from m2svid.video.side_data import side_data
 
 # Numbers of the matrix in the stream (ITU-T H.273) that swscale names; others follow the size.
 _MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601}
@@ -67,10 +68,12 @@ class Orientation:
     @classmethod
     def of(cls, raw: av.VideoFrame) -> Orientation:
         """The orientation that a frame's display matrix asks for (ISO/IEC 14496-12, `matrix` of tkhd)."""
-        found = next((bytes(data) for data in raw.side_data if data.type == Type.DISPLAYMATRIX), None)
+        found = side_data(raw)
         if found is None:
+            return cls(round(raw.rotation / 90) % 4)  # of a mirrored one, only the turn is known
+        if Type.DISPLAYMATRIX not in found:
             return cls()
-        a, b, _, c, d, *_ = struct.unpack("<9i", found)
+        a, b, _, c, d, *_ = struct.unpack("<9i", found[Type.DISPLAYMATRIX])
         mirrored = a * d - b * c < 0
         clockwise = math.atan2(b, -a if mirrored else a)  # where the frame's columns go, y downwards
         return cls(round(-clockwise / (math.pi / 2)) % 4, mirrored)

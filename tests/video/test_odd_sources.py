@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
 from m2svid.video.read import Video
 from m2svid.video.shots import survey
-from tests.convert.films import make_depth, make_film, read_luma, read_rgb
+from tests.convert.films import make_depth, make_film, picture, read_luma, read_rgb
 
 PLAIN = {"refine": "none", "progress": "quiet", "max_disparity": 4.0}
 
@@ -67,6 +68,19 @@ def test_a_display_matrix_is_applied_to_every_pixel(tmp_path, a, b, turned):
     frame = next(video.frames())
     np.testing.assert_array_equal(frame.planes(video.info.pixel_format)[0], seen)
     assert frame.rgb().shape == (*seen.shape, 3)
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_a_photo_is_turned_as_its_exif_says(tmp_path, orientation, turns):
+    """Tag 0x0112 of Exif: 3 is upside down, 6 and 8 are to be turned right and left."""
+    photo = tmp_path / "photo.jpg"
+    cv2.imwrite(str(photo), picture(0, 64, 48))
+    plain = next(Video(photo).frames()).rgb()
+    data = photo.read_bytes()
+    entry = b"\x12\x01\x03\0\x01\0\0\0" + orientation.to_bytes(4, "little")
+    content = b"Exif\0\0" + b"II*\0\x08\0\0\0" + b"\x01\0" + entry + bytes(4)
+    photo.write_bytes(data[:2] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + data[2:])
+    np.testing.assert_array_equal(next(Video(photo).frames()).rgb(), np.rot90(plain, turns))
 
 
 def test_full_range_keeps_its_contrast_in_prores(tmp_path):
