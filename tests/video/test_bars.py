@@ -166,7 +166,7 @@ def test_stages_leave_the_bars_where_they_are(tmp_path, film):
     assert read_luma(views[1]).max() == 255
     refine(film, *views, tmp_path / "two.mkv", codec="ffv1", **PLAIN)
     one, two = (read_luma(tmp_path / name).astype(int) for name in ("one.mkv", "two.mkv"))
-    assert np.abs(one - two).max() <= 2
+    assert np.abs(one - two).max() <= 4  # the warped view is stored with 10 bits
 
     depth(film, tmp_path / "depth.mkv", **{name: given[name] for name in ("depth", "progress")})
     maps = read_luma(tmp_path / "depth.mkv") / 65535
