@@ -83,6 +83,24 @@ def test_a_part_of_a_film(shots, tmp_path):
     assert facts["film"]["frames"] == 12 and facts["film"]["seconds"] == pytest.approx(0.5, abs=0.002)
 
 
+def test_black_bars_are_no_part_of_the_depth(tmp_path):
+    """Above and below the picture the depth is farther than anything in it; half of each map is bars."""
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=24, width=64, height=64, pix_fmt="gray")
+        for picture in np.random.default_rng(0).integers(90, 255, (3, 64, 64)).astype(np.uint8):
+            picture[:16] = picture[48:] = 0
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "gray")))
+        container.mux(stream.encode(None))
+    depth = np.full((3, 64, 64), 0.8, np.float32)
+    depth[:, :16] = depth[:, 48:] = 0
+    np.savez(tmp_path / "depth.npz", depth=depth)
+    options = {"depth": str(tmp_path / "depth.npz"), "max_disparity": 0.05, "convergence": 0.5}
+    for autocrop, far in ((True, -1.5), (False, 2.5)):
+        comfort(tmp_path / "film.mkv", tmp_path / "a.html", autocrop=autocrop, **options, **QUIET)
+        (shot,) = read(tmp_path / "a.html")["shots"]
+        assert (shot["near"], shot["far"]) == (-1.5, far)
+
+
 def test_auto_is_what_convert_would_choose(shots, tmp_path):
     film, depth = shots
     auto = {"max_disparity": "auto", "convergence": "auto", "profile": "headset", "fov": 90.0}
