@@ -12,6 +12,7 @@ import pytest
 
 from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
+from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.video import hdr
 from m2svid.video.read import Video
 from tests.convert.films import make_depth, read_luma
@@ -193,14 +194,15 @@ def test_to_sdr_of_sdr_says_so(tmp_path, caplog):
     assert "is no HDR: --to-sdr changes nothing" in caplog.text
 
 
-def test_stages_give_the_same_hdr_film(tmp_path):
+def test_stages_give_the_same_hdr_film(tmp_path, monkeypatch):
     from m2svid.convert.verbs import refine, warp
 
+    monkeypatch.setattr(BackgroundFill, "warp", Inpainter.warp)  # as for a model
     film = make_hdr(tmp_path / "film.mkv")
-    depth = {"depth": str(make_depth(tmp_path / "depth.npz", 2)), "progress": "quiet"}
+    depth = {"depth": str(make_depth(tmp_path / "depth.npz", 2)), "progress": "quiet", "clean_edges": 0}
     convert(str(film), tmp_path / "one.mkv", refine="none", codec="ffv1", **depth)
     warp(film, tmp_path / "warp", **depth)
     views = tmp_path / "warp" / "warped.mkv", tmp_path / "warp" / "hole.mkv"
     refine(film, *views, tmp_path / "two.mkv", refine="none", codec="ffv1", progress="quiet")
     one, two = (read_luma(tmp_path / name).astype(int) for name in ("one.mkv", "two.mkv"))
-    assert (np.abs(one - two) <= 8).mean() > 0.99  # of 1023: the warped view is stored with 10 bits
+    assert np.abs(one - two).max() <= 8  # of 1023: the warped view is stored with 10 bits
