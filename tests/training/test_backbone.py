@@ -106,7 +106,7 @@ def test_missing_part_is_named(folder):
 
 
 def test_missing_folder_is_named():
-    with pytest.raises(UserError, match="no file or folder /no/such/folder"):
+    with pytest.raises(UserError, match="/no/such/folder does not exist"):
         build("/no/such/folder")
 
 
@@ -114,7 +114,7 @@ def test_hub_id_without_network_says_how_to_get_the_weights(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="hf download nobody/nothing") as error:
         build("nobody/nothing")
-    assert "licence" in str(error.value)
+    assert "--local-dir" in str(error.value) and "can't be reached" in str(error.value)
 
 
 @pytest.mark.parametrize("channels", [(32,), (32, 64), (32, 32, 64), (32, 32, 32, 64)])
