@@ -27,7 +27,7 @@ class Verb:
     defaults: str | None = None  # module:function that says what the words make the default of options
 
 
-FilmVerb = partial(Verb, sections="m2svid.convert.options:sections")
+FilmVerb = partial(Verb, sections="m2svid.convert.stereo_options:sections")
 PresetVerb = partial(FilmVerb, defaults="m2svid.convert.presets:defaults")
 
 TRAINER_VERBS = {

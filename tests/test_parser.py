@@ -8,7 +8,7 @@ import pytest
 from jsonargparse import auto_cli
 
 from m2svid import cli
-from m2svid.convert.options import MOST_USED, Options, sections
+from m2svid.convert.stereo_options import MOST_USED, Options, sections
 from m2svid.errors import UserError
 from m2svid.parser import Parser
 

@@ -1,4 +1,4 @@
-"""What a token looks at: the weights of its self-attention over all frames, under any strategy.
+"""The attention of one token: the weights of its self-attention over all frames, under any strategy.
 
 Shapes: B clips, T frames, h w size of a block's tokens, N = h·w, C channels.
 """

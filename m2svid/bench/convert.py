@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from m2svid.bench.process import measured
-from m2svid.convert.options import StereoOptions
 from m2svid.convert.setup import Models
+from m2svid.convert.stereo_options import StereoOptions
 from m2svid.convert.verbs import convert
 from m2svid.depth.files import DepthFile
 from m2svid.depth.shot import to_disparity

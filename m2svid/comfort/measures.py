@@ -129,7 +129,7 @@ class ShotMeter:
         self._frames.append(FrameParallax(time, float(near), float(far), float(centre), left, right))
 
     def result(self) -> ShotParallax:
-        """What was measured."""
+        """The measurements of the shot."""
         return ShotParallax(self._shot, self._begin, self._end, tuple(self._frames), self._spread)
 
 

@@ -41,7 +41,7 @@ _NAME = re.compile(rf"(?:^|[ ._()\[\]-])(half|h|full|f)?[ ._-]?({'|'.join(_NAMES
 
 @dataclass(frozen=True)
 class Views:
-    """Where the two views of a film are.
+    """The places of the two views in a film.
 
     Attributes:
         layout: of both views in a picture.

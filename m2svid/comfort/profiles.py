@@ -1,4 +1,4 @@
-"""How much parallax is comfortable, and the strength and screen plane that keep to it.
+"""Limits of comfortable parallax, and the strength and screen plane that keep to them.
 
 Parallax is x in the right view minus x in the left view, in % of the picture's width: below 0 in front of the
 screen, above 0 behind it. A film made from inverse depth q (0 = farthest, 1 = nearest) has
@@ -89,7 +89,7 @@ def open_profile(name: ProfileName, fov: float | None = None) -> Profile:
 
 @dataclass(frozen=True)
 class Placement:
-    """What becomes of inverse depth.
+    """The strength and the screen plane that turn inverse depth into parallax.
 
     Attributes:
         max_disparity: parallax between inverse depth 0 and 1, % of the width or px.

@@ -1,4 +1,4 @@
-"""What a film's parallax does to its viewers, as JSON and as a page.
+"""The report on a film's parallax, as JSON and as a page.
 
 Shapes: H W pixels of a frame, h w of a parallax map.
 """
@@ -123,7 +123,7 @@ def _shot(shot: Measured, verdict: Verdict, profile: Profile) -> dict[str, Any]:
 
 
 def _keep(shot: Measured, verdict: Verdict, profile: Profile) -> dict[str, float] | None:
-    """How the shot would keep the profile: options of `convert`, or factor and shift of a stereo film."""
+    """The change that keeps the profile: options of `convert`, or factor and shift of a stereo film."""
     if shot.spread is not None:
         return _options(keep(profile, *shot.spread))
     if shot.parallax.ends is None or verdict.name in ("comfortable", "flat"):

@@ -1,4 +1,4 @@
-"""What the numbers of a shot mean for those who watch it."""
+"""Verdicts on the numbers of a shot, for those who watch it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def convert(
         output: the stereo film, or a folder; if not given, it lies beside the film.
         on_event: called with every `Event` instead of showing progress; those named "progress" have the
             fields stage, frames (just done), done, total (0 = not known) and speed (frames/s).
-        **options: the command line's, such as `max_disparity=0.02`; `m2svid.convert.options.Options` has all.
+        **options: the command line's, such as `max_disparity=0.02`; `Options` in `stereo_options` has all.
 
     Returns:
         Film -> its stereo film, also where it was there already.
@@ -35,9 +35,9 @@ def convert(
     Raises:
         UserError: a mistake; with several films, after all others were converted.
     """
-    from m2svid.convert.options import Options
     from m2svid.convert.presets import with_preset
     from m2svid.convert.report import Reporter
+    from m2svid.convert.stereo_options import Options
     from m2svid.convert.verbs import convert_films  # these take seconds to import
 
     chosen = Options(**with_preset(options))

@@ -20,9 +20,10 @@ from m2svid.comfort.measures import ShotMeter, sampled
 from m2svid.comfort.pairs import StereoFilm, Views, find_views, matched_parallax
 from m2svid.comfort.profiles import Placement, Profile, open_profile
 from m2svid.comfort.report import Measured, assess, draw_parallax
-from m2svid.convert.options import PlacementOptions, WarpOptions
+from m2svid.convert.options import WarpOptions
 from m2svid.convert.report import Reporter
 from m2svid.convert.setup import Models, fit_depth, open_film
+from m2svid.convert.stereo_options import PlacementOptions
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from m2svid.convert.options import StereoOptions
+from m2svid.convert.stereo_options import StereoOptions
 from m2svid.errors import UserError
 from m2svid.video.codecs import containers
 from m2svid.video.layouts import LAYOUTS

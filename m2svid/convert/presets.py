@@ -21,7 +21,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def defaults(words: Sequence[str]) -> dict[str, Any]:
-    """What a preset among the words of a command sets.
+    """Find the options that a preset among the words of a command sets.
 
     Raises:
         UserError: there is no such preset.

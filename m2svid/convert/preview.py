@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from m2svid.convert.films import output_name, output_path
-from m2svid.convert.options import Options
 from m2svid.convert.report import Reporter
 from m2svid.convert.setup import Models, fit_depth, named_files, open_film
 from m2svid.convert.stereo_makers import FromDepth
+from m2svid.convert.stereo_options import Options
 from m2svid.convert.verbs import convert_films
 from m2svid.depth.shot import ShotDepth, to_disparity
 from m2svid.errors import UserError

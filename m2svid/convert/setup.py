@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from m2svid.convert.options import DepthOptions, RunOptions, StereoOptions
+from m2svid.convert.options import DepthOptions, RunOptions
+from m2svid.convert.stereo_options import StereoOptions
 from m2svid.depth.base import DepthEstimator, DepthRequest, Span
 from m2svid.depth.registry import open_depth
 from m2svid.errors import UserError

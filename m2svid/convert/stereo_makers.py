@@ -13,9 +13,9 @@ from torch import Tensor
 
 from m2svid.comfort.profiles import LARGEST, Placement
 from m2svid.convert.makers import Maker, Pictures, told_disparity
-from m2svid.convert.options import Options, StereoOptions
 from m2svid.convert.report import Event
 from m2svid.convert.stereo import RightView
+from m2svid.convert.stereo_options import Options, StereoOptions
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.shot import ShotDepth, to_disparity
 from m2svid.errors import UserError

@@ -1,4 +1,4 @@
-"""What a run is to make, and whether that can be made."""
+"""The task of a run, and the check that it can be done."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Task:
         return WorkFolder(first.path, {**self.options, **stamps, **(settings or {})}, self.restart)
 
     def others(self, target: Target, film: Survey | None = None) -> Others | None:
-        """What becomes of the streams beside the film; None where the result gets none.
+        """The plan for the streams beside the film; None where the result gets none.
 
         Args:
             target: that gets them.

@@ -14,12 +14,13 @@ from typing import Any
 
 from m2svid.convert.films import find_films, made_folder, output_name, output_names, output_path, result_files
 from m2svid.convert.makers import DepthMaker, WarpMaker
-from m2svid.convert.options import DepthOptions, Options, StereoOptions, WarpOptions
+from m2svid.convert.options import DepthOptions, WarpOptions
 from m2svid.convert.presets import describe
 from m2svid.convert.report import Event, Reporter
 from m2svid.convert.runner import Runner
 from m2svid.convert.setup import Models, encoding_of, named_files, open_film, stereo_encoding
 from m2svid.convert.stereo_makers import FromDepth, FromWarped
+from m2svid.convert.stereo_options import Options, StereoOptions
 from m2svid.convert.task import Target, Task
 from m2svid.convert.work_folder import work_path
 from m2svid.errors import UserError

@@ -134,6 +134,8 @@ class ArrayReader(Reader):
         """Name the file in what is raised while it is read."""
         try:
             yield
+        except GeneratorExit:  # at the interpreter's end, when `_BROKEN` may be gone
+            raise
         except _BROKEN as error:
             reason = str(error).strip("'\"") or type(error).__name__
             wanted = "npy" if self._path.suffix.lower() == ".npy" else "npz with an array named depth"

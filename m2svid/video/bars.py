@@ -121,7 +121,7 @@ class BarFinder:
 
 
 def _reaches_edges(inside: NDArray[np.bool_]) -> bool:
-    """Whether most of the first and of the last row was seen, but for what encoders blur."""
+    """Tell whether most of the first and of the last row was seen, but for what encoders blur."""
     return all(rows.any(0).mean() >= _EDGE for rows in (inside[:_BLUR], inside[-_BLUR:]))
 
 

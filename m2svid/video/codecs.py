@@ -65,6 +65,6 @@ def pick_codec(codec: CodecChoice, source: PixelFormat, bits: int | None, size: 
 
 
 def is_playable(codec: str, width: int, height: int) -> bool:
-    """Whether players have the codec for pictures of this size."""
+    """Tell whether players have the codec for pictures of this size."""
     largest = _LARGEST.get(codec, math.inf)
     return width * height <= largest and max(width, height) <= math.sqrt(8 * largest)

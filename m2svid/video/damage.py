@@ -1,4 +1,4 @@
-"""What is wrong with a film that can be read all the same."""
+"""Faults of a film that can be read all the same."""
 
 from __future__ import annotations
 

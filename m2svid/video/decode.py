@@ -34,7 +34,7 @@ class KeyFrame:
 
 @dataclass
 class Notes:
-    """What reading a file found out.
+    """The findings of reading a file.
 
     Attributes:
         lost: times of packets that could not be decoded, s.

@@ -109,7 +109,7 @@ class Excerpt(Video):
         self.info = replace(self.info, frames=len(self._pictures))
 
     def frames_before(self) -> int:
-        """How many frames the film has before this part; a file is read up to there, but not decoded."""
+        """Count the frames of the film before this part; a file is read up to there, but not decoded."""
         if not self.is_container:
             return self._begin
         with opened(self.path) as (container, stream):

@@ -61,7 +61,7 @@ def compress(light: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _pq_to_view() -> NDArray[np.float64]:
-    """What a network is shown of each of PQ's 65536 values, 1 = white."""
+    """The value that a network sees for each of PQ's 65536 values, 1 = white."""
     return compress(pq_to_light(_VALUES)) ** (1 / _GAMMA)
 
 
@@ -71,7 +71,7 @@ def _view_to_pq() -> NDArray[np.uint16]:
 
 
 def to_view(rgb: NDArray[np.uint16], transfer: int) -> NDArray[np.uint16]:
-    """What a network is shown of an HDR picture: PQ tone-mapped channel by channel, HLG as it is.
+    """Make the copy of an HDR picture that a network sees: PQ tone-mapped channel by channel, HLG as it is.
 
     Primaries stay those of the film, so that nothing is clipped and `from_view` finds every value again.
 
@@ -127,7 +127,7 @@ class Mastering:
 
     @classmethod
     def of(cls, raw: av.VideoFrame) -> Mastering | None:
-        """What a decoded frame says; None = nothing."""
+        """Read it from a decoded frame; None = the frame has none."""
         found = side_data(raw) or {}
         screen, light = found.get(Type.MASTERING_DISPLAY_METADATA), found.get(Type.CONTENT_LIGHT_LEVEL)
         if screen is None and light is None:

@@ -137,7 +137,7 @@ class Layers:
 
 
 class _Sps:
-    """What is needed of a sequence parameter set (7.3.2.2)."""
+    """The needed fields of a sequence parameter set (7.3.2.2)."""
 
     def __init__(self, data: bytes) -> None:
         bits = BitReader(data)
@@ -181,7 +181,7 @@ class _Sps:
 
 
 class _Pps:
-    """What is needed of a picture parameter set (7.3.2.3)."""
+    """The needed fields of a picture parameter set (7.3.2.3)."""
 
     def __init__(self, data: bytes) -> None:
         bits = BitReader(data)

@@ -1,4 +1,4 @@
-"""What comes with a decoded frame."""
+"""Side data of a decoded frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of the sound, subtitles and attachments of a source.
+"""A plan for the sound, subtitles and attachments of a source.
 
 That is decided before the work begins, by trying every stream against the container: what it refuses would
 otherwise show hours later, when the film is joined.
@@ -34,7 +34,7 @@ _FAR = {"analyzeduration": str(600 * 10**6), "probesize": str(200 << 20)}
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user wants.
+    """The user's choices.
 
     Attributes:
         drop: streams to leave out, numbers and kinds between commas: "2,subtitle"; None = none.
@@ -62,7 +62,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Others:
-    """What becomes of the streams beside the film.
+    """The plan for the streams beside the film.
 
     Attributes:
         path: the source.
@@ -250,7 +250,7 @@ def _to_copy(source: InputContainer) -> list[av.stream.Stream]:
 
 
 def _is_known(stream: av.stream.Stream) -> bool:
-    """Whether sound was found in it: a track without has no rate."""
+    """True if sound was found in it: a track without has no rate."""
     return stream.type != "audio" or bool(stream.codec_context and stream.codec_context.sample_rate)
 
 

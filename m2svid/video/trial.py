@@ -36,7 +36,7 @@ def first_packets(
 def fits(
     stream: av.stream.Stream, packets: Iterable[av.Packet], container: str, encoder: str | None = None
 ) -> bool:
-    """Whether a container takes a stream with these packets.
+    """Tell whether a container takes a stream with these packets.
 
     Args:
         stream: of a source.

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from m2svid.convert.options import Options
+from m2svid.convert.stereo_options import Options
 from m2svid.convert.verbs import convert, depth
 from m2svid.errors import UserError
 from m2svid.video.excerpt import Excerpt, parse_place

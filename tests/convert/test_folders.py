@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from m2svid.convert import runner
-from m2svid.convert.options import Options
+from m2svid.convert.stereo_options import Options
 from m2svid.convert.verbs import convert, depth, warp
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film

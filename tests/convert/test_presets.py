@@ -10,8 +10,8 @@ import pytest
 import m2svid.convert
 from m2svid import cli
 from m2svid.convert import verbs
-from m2svid.convert.options import Options
 from m2svid.convert.presets import PRESETS, describe, with_preset
+from m2svid.convert.stereo_options import Options
 from m2svid.errors import UserError
 from tests.convert.films import make_depth, make_film
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from m2svid.attention import Disoccluded
-from m2svid.convert.options import Options, StereoOptions
 from m2svid.convert.setup import Models, pick_dtype
+from m2svid.convert.stereo_options import Options, StereoOptions
 from m2svid.convert.verbs import convert
 from m2svid.convert.work_folder import WorkFolder
 from m2svid.errors import UserError
