@@ -88,7 +88,13 @@ class Browser:
             time.sleep(0.05)
 
     def click(self, selector: str) -> None:
-        """Click with the mouse in the middle of the only element that is shown and matches."""
+        """Click with the mouse in the middle of the only element that is shown and matches; again if it was
+        missed, since a page that has just been loaded may still move."""
+        until = time.monotonic() + _PATIENCE
+        while not self._hit(selector):
+            assert time.monotonic() < until, f"{selector} can't be hit"
+
+    def _hit(self, selector: str) -> bool:
         x, y = self.evaluate(
             f"""(async () => {{
               const all = [...document.querySelectorAll({selector!r})].filter(e => e.getClientRects().length);
@@ -96,12 +102,19 @@ class Browser:
               all[0].scrollIntoView({{block: "center"}});
               const drawn = () => new Promise(requestAnimationFrame);
               await drawn().then(drawn);
+              window.hit = false;
+              all[0].addEventListener("click", () => window.hit = true, {{once: true, capture: true}});
               const box = all[0].getBoundingClientRect();
               return [box.x + box.width / 2, box.y + box.height / 2];
             }})()"""
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        for _ in range(20):
+            if self.evaluate("window.hit"):
+                return True
+            time.sleep(0.05)
+        return False
 
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)

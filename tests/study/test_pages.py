@@ -43,7 +43,7 @@ def reload(browser, kept):
     while True:
         browser.evaluate("old = true")
         browser.call("Page.reload")
-        browser.wait("typeof old === 'undefined' && document.querySelector('main h2') !== null")
+        browser.wait("typeof old === 'undefined' && document.readyState === 'complete'")
         if browser.evaluate(kept):
             return
         assert time.monotonic() < until, "the answers are lost"
