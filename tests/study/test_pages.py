@@ -43,7 +43,8 @@ def reload(browser, kept):
     while True:
         browser.evaluate("old = true")
         browser.call("Page.reload")
-        browser.wait("typeof old === 'undefined' && document.readyState === 'complete'")
+        loaded = "document.readyState === 'complete' && document.querySelector('main h2') !== null"
+        browser.wait(f"typeof old === 'undefined' && {loaded}")
         if browser.evaluate(kept):
             return
         assert time.monotonic() < until, "the answers are lost"
@@ -56,7 +57,7 @@ def download(browser, folder):
     assert not browser.evaluate("document.getElementById('download').disabled")
     browser.click("#download")
     until = time.monotonic() + 30
-    while not (files := list(folder.glob("*.json"))):
+    while not (files := [file for file in folder.glob("*.json") if file.stat().st_size]):  # empty at first
         assert time.monotonic() < until, "no file was downloaded"
         time.sleep(0.05)
     return files[0]
