@@ -39,6 +39,7 @@ def begin(browser, study, participant):
 
 def reload(browser, kept):
     """Reload the page until an expression is true: answers are kept a moment after they are given."""
+    time.sleep(2)  # within the first moment, Chromium has not written its storage yet
     until = time.monotonic() + 30
     while True:
         browser.evaluate("old = true")
@@ -47,7 +48,8 @@ def reload(browser, kept):
         browser.wait(f"typeof old === 'undefined' && {loaded}")
         if browser.evaluate(kept):
             return
-        assert time.monotonic() < until, "the answers are lost"
+        stored = browser.evaluate("JSON.stringify(localStorage)")
+        assert time.monotonic() < until, f"the answers are lost: {stored}"
         time.sleep(0.2)
 
 
@@ -157,7 +159,9 @@ def test_a_sheet_for_the_headset(browser, films, tmp_path):
     key = begin(browser, study, "Ben")
     for number, choice in ((0, 1), (1, 2)):  # "A is better", then "B is better"
         assert browser.evaluate("document.getElementById('download').disabled")
-        browser.click(f"tr:nth-child({number + 1}) td:nth-child({choice + 1}) input")
+        answer = f"tr:nth-child({number + 1}) td:nth-child({choice + 1}) input"
+        browser.click(answer)
+        browser.wait(f"document.querySelector('{answer}').checked")
     reload(browser, "document.querySelectorAll('input:checked').length === 2")
     file = download(browser, tmp_path)
     assert file.name == "answers_list1_Ben.json"
