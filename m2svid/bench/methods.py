@@ -150,7 +150,7 @@ def cost(name: str) -> dict[str, Any]:
 
 
 def count_calls(name: str) -> Counter[Call]:
-    """How often a method calls each network with how many frames: its own code on small networks."""
+    """Count the calls of each network, and their frames, by running the method on small networks."""
     networks = Networks.make(name, small=True)
     watch = Watch(networks)
     watch.begin(once=True)

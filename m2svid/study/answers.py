@@ -53,7 +53,7 @@ class Answers:
 
     @property
     def trials(self) -> set[tuple[str, frozenset[str]]]:
-        """What was compared."""
+        """The films that were compared."""
         return {(each.video, frozenset(each.shown)) for each in self.rankings}
 
     def same_person(self, other: Answers) -> bool:

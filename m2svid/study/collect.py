@@ -84,7 +84,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(files: Sequence[Path], study: Key) -> tuple[list[Answers], list[str]]:
-    """What can be used, and a sentence for each other file."""
+    """The usable answers, and a sentence for each other file."""
     found: list[Answers] = []
     left_out: list[str] = []
     for file in dict.fromkeys(files):

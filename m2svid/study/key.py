@@ -15,7 +15,7 @@ Kind = Literal["desktop", "headset"]
 
 @dataclass(frozen=True)
 class Film:
-    """What a film shows.
+    """The contents of a film.
 
     Attributes:
         video: name of the video.

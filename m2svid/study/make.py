@@ -115,7 +115,7 @@ _Films = dict[str, tuple[Clip, str]]  # video and method by number
 
 
 def _number(seed: int, *words: str) -> str:
-    """What a film is called: nothing follows from it without the seed."""
+    """The drawn name of a film, which tells nothing without the seed."""
     return hmac.digest(str(seed).encode(), "\0".join(words).encode(), "sha256").hex()[:12]
 
 
@@ -169,7 +169,7 @@ def _number_in_order(parts: dict[str, list[list[str]]], given: Path) -> None:
 
 
 def _trial(numbers: list[str], films: _Films, kind: Kind, seed: int) -> dict[str, Any]:
-    """What the page has to know of films that are compared."""
+    """The facts that the page needs of films that are compared."""
     clip, _ = films[numbers[0]]
     if kind == "headset":
         return {"films": numbers}

@@ -1,4 +1,4 @@
-"""What a study's rankings say: the numbers of the paper's Tables 2 and 3, and what they are worth.
+"""A summary of a study's rankings: the numbers of the paper's Tables 2 and 3, and what they are worth.
 
 Shapes: R rankings, N methods.
 """
@@ -32,7 +32,7 @@ Summary = dict[str, Any]
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """What `collect` wrote. Raises a UserError for other files."""
+    """Read what `collect` wrote. Raises a UserError for other files."""
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT or not content["rankings"]:
