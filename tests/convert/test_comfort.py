@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import av
@@ -18,9 +16,9 @@ from m2svid.convert.comfort import comfort
 from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
 from m2svid.synthetic.film import make_film as make_world
+from tests.browser import needs_browser, shown
 from tests.convert.films import make_film
 
-CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 QUIET = {"progress": "quiet"}
 
 
@@ -181,7 +179,7 @@ def test_mistakes_are_named(tmp_path, options, message):
         comfort(film, **{name: Path(v) if name == "output" else v for name, v in options.items()})
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to look at the page")
+@needs_browser
 def test_the_page_in_a_browser(shots, tmp_path, capsys):
     """The page after its scripts have run, offline."""
     film, depth = shots
@@ -189,19 +187,11 @@ def test_the_page_in_a_browser(shots, tmp_path, capsys):
     words = ["--depth", depth, "--max-disparity", "0.04", "--convergence", "0.5", "--depth-kind", "inverse"]
     main(["comfort", str(film), "-o", str(page), *words, "--progress", "quiet"])
     assert json.loads(capsys.readouterr().out)["verdict"].startswith("Too strong: 0.5 s (33 %) too strong")
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-    ]
-    shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    body = shown.stdout[shown.stdout.index("<main>") :]
+    html = shown(page.as_uri())
+    body = html[html.index("<main>") :]
     body = body[: body.index("</main>")]
     assert body.count("<article") == 3 and body.count("data:image/jpeg;base64,") == 3
     assert len(re.findall(r'<a href="#shot\d"', body)) == 3  # in the timeline
     assert "−2.0 % to +2.0 %" in body and "--max-disparity 0.03 --convergence 0.667" in body
     assert body.count("<tr>") == 1 + 3
-    assert not re.search(r'(src|href)="(?!data:|#)', shown.stdout)
+    assert not re.search(r'(src|href)="(?!data:|#)', html)

@@ -3,8 +3,6 @@
 import json
 import math
 import re
-import shutil
-import subprocess
 
 import cv2
 import numpy as np
@@ -17,9 +15,8 @@ from m2svid.report.collect import collect, source_of
 from m2svid.report.columns import compared, heading, score
 from m2svid.report.make import report
 from m2svid.report.tables import latex, markdown, summarize
+from tests.browser import needs_browser, shown
 from tests.evaluation.made_films import save_film, stereo
-
-CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 
 
 def results(path, method, psnr, dataset="stereo4d", means=None, **metrics):
@@ -290,20 +287,11 @@ def test_json_and_markdown(page):
     assert row.startswith(f"| blurred | {sum(values.values()) / 3:.1f} [")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to look at the page")
+@needs_browser
 def test_the_page_in_a_browser(page):
     """The page after its scripts have run, offline."""
-    words = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=4000",
-        "--dump-dom",
-    ]
-    address = (page / "index.html").as_uri()
-    shown = subprocess.run([*words, address], capture_output=True, text=True, timeout=120, check=True).stdout
-    body = shown[shown.index("</style>") :]
+    html = shown((page / "index.html").as_uri())
+    body = html[html.index("</style>") :]
     assert body.count('class="clip"') == 2
     assert body.count("<video") == 2 * (5 + 2)
     assert body.count("<svg") == 5  # psnr, also outside in both ways, flicker and flicker_ratio

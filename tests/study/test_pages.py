@@ -8,10 +8,10 @@ import pytest
 from m2svid.study.collect import collect
 from m2svid.study.make import make
 from m2svid.study.report import report
-from tests.study.browser import CHROMIUM, Browser
+from tests.browser import Browser, needs_browser
 from tests.study.made_study import METHODS, given, save_films
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to use the pages")
+pytestmark = needs_browser
 WANTED = {"true": 1, "gray": 2, "copied": 2, "dark": 4}
 
 

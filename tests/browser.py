@@ -1,4 +1,4 @@
-"""A browser without a window that a test drives: the DevTools protocol over two pipes, no other package."""
+"""A browser without a window: what a page becomes, or one tab that a test drives through two pipes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 _PATIENCE = 60  # s
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to use the page")
+
+
+def shown(address: str) -> str:
+    """The HTML of a page after its scripts have run for some seconds."""
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", "--dump-dom"]
+    ran = subprocess.run([CHROMIUM, *words, address], capture_output=True, text=True, timeout=120, check=True)
+    return ran.stdout
 
 
 class Browser:
@@ -23,12 +34,15 @@ class Browser:
     Args:
         profile: folder in which the browser keeps what it has to.
         size: of the window, px.
+        webgl: draw with WebGL, in software.
     """
 
-    def __init__(self, profile: Path, size: tuple[int, int] = (1400, 1000)) -> None:
+    def __init__(self, profile: Path, size: tuple[int, int] = (1400, 1000), webgl: bool = False) -> None:
         ours_in, theirs_out = os.pipe()
         theirs_in, self._out = os.pipe()
-        words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
+        drawn = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"] if webgl else ["--disable-gpu"]
+        words = [CHROMIUM, "--headless", "--no-sandbox", *drawn, "--remote-debugging-pipe"]
+        words += ["--autoplay-policy=no-user-gesture-required"]
         words += [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "--mute-audio"]
         # The protocol's pipes are the descriptors 3 and 4.
         script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
