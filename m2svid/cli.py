@@ -58,6 +58,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "warp": FilmVerb("second stage: warped right view and holes", "m2svid.convert.verbs:warp"),
     "refine": FilmVerb("third stage: fill and repair the warped view", "m2svid.convert.verbs:refine"),
     "comfort": Verb("parallax of a film against limits of comfort", "m2svid.convert.comfort:comfort"),
+    "ui": Verb("convert films and look at runs in a browser", "m2svid.ui.verb:ui"),
     "weights": {
         "import": Verb("published weights to a folder", "m2svid.weights.verbs:import_"),
         "export": Verb("a folder to the published layout", "m2svid.weights.verbs:export"),

@@ -23,7 +23,7 @@ evaluation
 sheets
 convert
 training report
-study bench
+study bench ui
 cli
 __main__
 """

@@ -1,0 +1,4 @@
+/** Build this part in its element. */
+export async function mount(element) {
+  element.textContent = "";
+}

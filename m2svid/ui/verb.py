@@ -1,0 +1,57 @@
+"""The verb `ui`: serve the local page."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+
+from aiohttp import web
+
+from m2svid.errors import UserError
+from m2svid.ui.access import Access, is_local
+from m2svid.ui.server import application
+
+log = logging.getLogger(__name__)
+
+
+def ui(
+    folders: list[str] | str,
+    output: Path | None = None,
+    runs: Path = Path("runs"),
+    host: str = "127.0.0.1",
+    port: int = 8123,
+    token: str | None = None,
+) -> None:
+    """Convert films, and look at runs, in a browser: serve one page until Ctrl-C.
+
+    The page reads and writes only in the folders given here. Nothing that it needs comes from elsewhere.
+
+    Args:
+        folders: folders with films, which are only read if an output is given.
+        output: folder in which stereo films, previews and the queue are made; the first of the folders if
+            not given.
+        runs: folder of the runs of `fit`, which is only read.
+        host: address to bind to; any but this machine's own demands a token.
+        port: to bind to.
+        token: that the page's address must have; made up if not given and `host` demands one.
+
+    Raises:
+        UserError: a folder is not there, or the port is taken.
+    """
+    read = [Path(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
+    write = read[0] if output is None else output
+    for folder in (*read, write):
+        if not folder.is_dir():
+            raise UserError(f"the folder {folder} is not there: name one that is")
+    if token is None and not is_local(host):
+        token = secrets.token_urlsafe()
+    app = application(Access([*read, runs], [write]), host, port, token)
+    shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/{f'?token={token}' if token else ''}"
+    log.info("the page is at %s (Ctrl-C ends it)", shown)
+    try:
+        web.run_app(app, host=host, port=port, print=None, access_log=None)
+    except OSError as error:
+        raise UserError(
+            f"port {port} of {host} can't be used: {error.strerror}; give another --port"
+        ) from error
