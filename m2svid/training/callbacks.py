@@ -1,4 +1,4 @@
-"""Logging of speed, memory, losses and pictures."""
+"""Logging of the configuration, speed, memory, losses and pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -15,10 +16,43 @@ from torch import distributed
 from torch.utils.tensorboard import SummaryWriter
 
 from m2svid.batch import StereoBatch
+from m2svid.files import whole
 from m2svid.sheets.draw import encode_gif, error_map, film_strip, strip
 from m2svid.training.module import M2SVidModule
+from m2svid.training.runs import Run
 from m2svid.training.sharding import gathered
 from m2svid.video.anaglyph import anaglyph
+
+
+class RunRecord(Callback):
+    """Write the configuration into the run's folder and its loggers, when training really begins.
+
+    A run that fails before its first batch leaves the folder free. A continued run whose options changed
+    keeps its earlier configuration as `config_to_stepN.yaml`.
+
+    Args:
+        run: which.
+        text: its configuration as YAML.
+    """
+
+    def __init__(self, run: Run, text: str) -> None:
+        self.run = run
+        self.text = text
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                quoted = "".join(f"    {line}\n" for line in self.text.splitlines())  # code, in Markdown
+                logger.experiment.add_text("config", quoted, trainer.global_step)
+            else:
+                logger.log_hyperparams(yaml.safe_load(self.text))
+        config = self.run.config
+        if config.is_file() and config.read_text() != self.text:
+            config.replace(config.with_name(f"config_to_step{trainer.global_step}.yaml"))
+        with whole(config) as temporary:
+            temporary.write_text(self.text)
 
 
 class StepClock:

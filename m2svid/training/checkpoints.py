@@ -22,10 +22,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from m2svid.batch import StereoBatch
 from m2svid.errors import UserError
 from m2svid.files import whole
+from m2svid.training.runs import LAST
 
 log = logging.getLogger(__name__)
-
-LAST = "last.ckpt"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

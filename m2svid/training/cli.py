@@ -19,12 +19,13 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from m2svid.errors import UserError
+from m2svid.training.callbacks import RunRecord
 from m2svid.training.checkpoints import Checkpoints, WholeCheckpointIO
 from m2svid.training.datamodule import StereoDataModule
 from m2svid.training.module import M2SVidModule
 from m2svid.training.option_hints import allowed, reason
 from m2svid.training.predictions import PredictionWriter
-from m2svid.training.runs import Run, RunRecord, runs
+from m2svid.training.runs import Run, runs
 
 
 class TrainerCLI(LightningCLI):

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from m2svid.errors import UserError
-from m2svid.files import whole
-from m2svid.training.checkpoints import LAST
 
 log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
+LAST = "last.ckpt"
 
 # Options of a model that training doesn't depend on.
 _MEASURED = tuple(
@@ -180,34 +177,3 @@ def _short(value: Any) -> str:
 
 def _under(name: str, groups: Sequence[str]) -> bool:
     return any(name == group or name.startswith(f"{group}.") for group in groups)
-
-
-class RunRecord(Callback):
-    """Write the configuration into the run's folder and its loggers, when training really begins.
-
-    A run that fails before its first batch leaves the folder free. A continued run whose options changed
-    keeps its earlier configuration as `config_to_stepN.yaml`.
-
-    Args:
-        run: which.
-        text: its configuration as YAML.
-    """
-
-    def __init__(self, run: Run, text: str) -> None:
-        self.run = run
-        self.text = text
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                quoted = "".join(f"    {line}\n" for line in self.text.splitlines())  # code, in Markdown
-                logger.experiment.add_text("config", quoted, trainer.global_step)
-            else:
-                logger.log_hyperparams(yaml.safe_load(self.text))
-        config = self.run.config
-        if config.is_file() and config.read_text() != self.text:
-            config.replace(config.with_name(f"config_to_step{trainer.global_step}.yaml"))
-        with whole(config) as temporary:
-            temporary.write_text(self.text)

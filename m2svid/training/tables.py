@@ -24,8 +24,7 @@ from m2svid.evaluation.methods import Method
 from m2svid.evaluation.results import Results
 from m2svid.files import whole
 from m2svid.synthetic.networks import make_networks
-from m2svid.training.checkpoints import LAST
-from m2svid.training.runs import CONFIG, RUNS
+from m2svid.training.runs import CONFIG, LAST, RUNS
 
 log = logging.getLogger(__name__)
 
