@@ -17,8 +17,14 @@ def each_frame(work: Callable[..., None], *videos: Tensor) -> None:
 
     The frames are views: what is written into them is in the videos.
     """
+    inference = torch.is_inference_mode_enabled()  # of this thread alone
+
+    def in_mode(*frames: Tensor) -> None:
+        with torch.inference_mode(inference):
+            work(*frames)
+
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(work, *(video.view(-1, *video.shape[-3:]) for video in videos)))
+        list(pool.map(in_mode, *(video.view(-1, *video.shape[-3:]) for video in videos)))
 
 
 def interleaved_like(video: Tensor) -> Tensor:
