@@ -117,6 +117,9 @@ class Models:
         names = ("window", "overlap", "tile", "tile_overlap", "decode_chunk", "decode_tile")
         names += ("num_steps", "noise_aug", "add_noise", "seed")
         given: dict[str, Any] = {name: getattr(options, name) for name in names}
+        given["encode_dtype"] = (
+            None if options.encode_dtype == "auto" else getattr(torch, options.encode_dtype)
+        )
         given["offload"] = any(depth.offload for depth in depths)
         refiners: list[Inpainter] = []
         for model, device in zip(self._refiners, self.devices, strict=True):

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from m2svid.batch import StereoBatch
+from m2svid.errors import UserError
 from m2svid.inference.blending import blend
 from m2svid.inference.memory import MemoryPlan, Plan, lent
 from m2svid.inference.tiles import Tile, plan_tiles
@@ -44,6 +46,7 @@ class ClipModel:
         add_noise: False keeps the conditioning clean; the network is told the level nevertheless.
         seed: of all noise; every clip and tile begins with it.
         tile_overlap: px that neighbouring tiles share.
+        encode_dtype: numbers that the encoder calculates with, see `encoding_in`; None = the model's.
     """
 
     model: M2SVid
@@ -54,10 +57,11 @@ class ClipModel:
     add_noise: bool = True
     seed: int = 0
     tile_overlap: int = 0
+    encode_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.model.vae, SVDAutoencoder):
-            self.model.vae.encode_chunk = 1  # the same latents with less memory
+            self.model.vae.encode_dtype = self.encode_dtype
 
     @torch.no_grad()
     def sample(self, batch: StereoBatch, start: Callable[[torch.Generator], Tensor] | None = None) -> Tensor:
@@ -72,7 +76,15 @@ class ClipModel:
             UserError: there is too little memory.
         """
         side = max(batch.left.shape[-2:])
-        return self.memory.run("sample", side, lambda plan: self._sample(batch, start, plan))
+
+        def work(plan: Plan) -> Tensor:
+            encode = partial(self._conditions, batch, start)
+            tiles, conditions = self.memory.run("encode", side, encode)
+            with self._present(self.memory.plan, self.model.unet):
+                latents = (self.model.sample(each, self.sampler, *rest) for each, *rest in conditions)
+                return blend([tile.shrunk(self.model.vae.downscale) for tile in tiles], latents)
+
+        return self.memory.run("sample", side, work)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -84,24 +96,20 @@ class ClipModel:
         side = max(z.shape[-2:]) * self.model.vae.downscale
         return self.memory.run("decode", side, lambda plan: self._decode(z, plan))
 
-    def _sample(
+    def _conditions(
         self, batch: StereoBatch, start: Callable[[torch.Generator], Tensor] | None, plan: Plan
-    ) -> Tensor:
-        model = self.model
+    ) -> tuple[list[Tile], list[tuple[Condition, torch.Generator, Tensor | None]]]:
+        """Tiles, and of each its condition, the source of its noise, and latents to start from."""
+        vae = self.model.vae
+        if isinstance(vae, SVDAutoencoder):
+            vae.encode_chunk = plan.encode_chunk or None
         tiles = _tiles(*batch.left.shape[-2:], plan.tile, self.tile_overlap)
-        with self._present(plan, model.vae, model.image_encoder):
-            conditions = [self._condition(batch, tile, start) for tile in tiles]
-        with self._present(plan, model.unet):
-            latents = (
-                model.sample(_to(condition, self.device), self.sampler, generator, x)
-                for condition, generator, x in conditions
-            )
-            return blend([tile.shrunk(model.vae.downscale) for tile in tiles], latents)
+        with self._present(plan, vae, self.model.image_encoder):
+            return tiles, [self._condition(batch, tile, start) for tile in tiles]
 
     def _condition(
         self, batch: StereoBatch, tile: Tile, start: Callable[[torch.Generator], Tensor] | None
     ) -> tuple[Condition, torch.Generator, Tensor | None]:
-        """The condition of a tile, kept on the CPU; the source of its noise; latents to start from."""
         part = StereoBatch(
             *(tile.crop(video).to(self.device) for video in (batch.left, batch.warped, batch.hole)),
             batch.fps.to(self.device),
@@ -110,7 +118,11 @@ class ClipModel:
         generator = torch.Generator(self.device).manual_seed(self.seed)
         x = None if start is None else start(generator)
         condition = self.model.condition(part, self.noise_aug, self.add_noise, generator)
-        return _to(condition, _CPU), generator, x
+        if not condition.channels.isfinite().all():
+            raise UserError(
+                "the autoencoder's numbers became too large while it encoded: give --encode-dtype float32"
+            )
+        return condition, generator, x
 
     def _decode(self, z: Tensor, plan: Plan) -> Tensor:
         model, scale = self.model, self.model.vae.downscale
@@ -119,10 +131,11 @@ class ClipModel:
 
         def decoded(chunk: Tensor) -> Tensor:
             crops = (tile.shrunk(scale).crop(chunk).to(self.device) for tile in tiles)
-            return blend(tiles, (model.decode(crop)[0].float() for crop in crops))
+            return blend(tiles, (model.decode(crop)[0].cpu().float() for crop in crops))
 
         with self._present(plan, model.vae):
-            return torch.cat([decoded(chunk) for chunk in z.split(plan.decode_chunk, dim=1)])
+            chunks = [decoded(chunk) for chunk in z.split(plan.decode_chunk, dim=1)]
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     def _present(self, plan: Plan, *networks: nn.Module) -> AbstractContextManager[None]:
         """The networks are on the device; they leave it afterwards where the plan says so."""
@@ -131,10 +144,6 @@ class ClipModel:
             return lent(self.device, *networks)
         self.model.to(self.device)
         return nullcontext()
-
-
-def _to(condition: Condition, device: torch.device) -> Condition:
-    return Condition(**{name: value.to(device) for name, value in vars(condition).items()})
 
 
 def _tiles(height: int, width: int, side: int, overlap: int) -> list[Tile]:

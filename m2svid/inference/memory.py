@@ -21,7 +21,7 @@ from m2svid.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Stage = Literal["sample", "decode"]
+Stage = Literal["encode", "sample", "decode"]
 T = TypeVar("T")
 
 TILES = (1024, 768, 512, 384, 256)  # px; smaller ones see too little
@@ -40,6 +40,7 @@ class Plan:
         decode_chunk: frames decoded at a time.
         decode_tile: side of the tiles in which they are decoded, px; 0 = whole frames.
         offload: each network is on the device only while it runs.
+        encode_chunk: frames of a view encoded at a time; 0 = all of the window.
     """
 
     window: int
@@ -47,15 +48,17 @@ class Plan:
     decode_chunk: int = 1
     decode_tile: int = 0
     offload: bool = False
+    encode_chunk: int = 0
 
     def __str__(self) -> str:
         size = f"tiles of {self.tile} px" if self.tile else "whole frames"
         chunk = min(self.decode_chunk, self.window)
         pieces = f" in tiles of {self.decode_tile} px" if self.decode_tile else ""
         turns = ", networks taking turns" if self.offload else ""
+        encoded = f"{self.encode_chunk} encoded and " if self.encode_chunk else ""
         return (
             f"windows of {self.window} frames, {size}, "
-            f"{chunk} frame{'s' * (chunk > 1)} decoded at a time{pieces}{turns}"
+            f"{encoded}{chunk} frame{'s' * (chunk > 1)} decoded at a time{pieces}{turns}"
         )
 
 
@@ -66,11 +69,11 @@ class ShorterWindowError(Exception):
 class MemoryPlan:
     """The plan of a model, shared by its copies on several devices, so that the smallest device decides.
 
-    What changes the result least is lowered first. Networks that take turns on the device change nothing.
-    While latents are sampled, tiles become smaller, then windows where the caller allows it. While frames are
-    decoded, fewer are decoded at a time, which ends the decoder's view of their neighbours; in tiles only
-    where a single frame is too large, because the decoder was made for whole ones: its norms and its
-    attention then take each tile for a frame.
+    What changes the result least is lowered first. Fewer frames encoded at a time, and networks that take
+    turns on the device, change nothing. While latents are made, tiles become smaller, then windows where the
+    caller allows it. While frames are decoded, fewer are decoded at a time, which ends the decoder's view of
+    their neighbours; in tiles only where a single frame is too large, because the decoder was made for whole
+    ones: its norms and its attention then take each tile for a frame.
 
     Args:
         first: the plan to begin with.
@@ -133,9 +136,12 @@ class MemoryPlan:
             self.on_change(lower)
 
     def _steps(self, plan: Plan, stage: Stage, side: int) -> Iterator[Plan]:
+        at_once = plan.encode_chunk or plan.window
+        if stage == "encode" and at_once > 1:
+            yield replace(plan, encode_chunk=at_once // 2)
         if not plan.offload:
             yield replace(plan, offload=True)
-        if stage == "sample":
+        if stage != "decode":
             if "tile" not in self._fixed:
                 yield from (replace(plan, tile=tile) for tile in TILES if tile < (plan.tile or side))
             if "window" not in self._fixed:

@@ -6,8 +6,7 @@ Shapes: B clips, T frames, H W pixels, C latent channels, h w = H W / downscale.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from m2svid.described import Described
 from m2svid.errors import UserError
+from m2svid.model.half_encoder import encoding_in
 
 
 class VideoAutoencoder(Described, nn.Module, ABC):
@@ -68,6 +68,7 @@ class SVDAutoencoder(VideoAutoencoder):
         encode_chunk: frames encoded at a time; None = all of the batch. Any number gives the same latents.
         decode_chunk: frames of a clip decoded at a time; None = the whole clip, which is what the model was
             trained with. Chunks save memory, but the decoder's convolutions over time then end at each chunk.
+        encode_dtype: numbers that the encoder calculates with (`encoding_in`); None = those of its weights.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class SVDAutoencoder(VideoAutoencoder):
         gradient_checkpointing: bool = True,
         encode_chunk: int | None = None,
         decode_chunk: int | None = None,
+        encode_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         for name, chunk in {"encode_chunk": encode_chunk, "decode_chunk": decode_chunk}.items():
@@ -84,6 +86,7 @@ class SVDAutoencoder(VideoAutoencoder):
         self.model = model
         self.encode_chunk = encode_chunk
         self.decode_chunk = decode_chunk
+        self.encode_dtype = encode_dtype
         self.latent_channels = model.config.latent_channels
         self.downscale = 2 ** (len(model.config.block_out_channels) - 1)
         self.scaling_factor = model.config.scaling_factor
@@ -101,31 +104,15 @@ class SVDAutoencoder(VideoAutoencoder):
         return self._encode(video, lambda posterior: posterior.sample(generator))
 
     def _encode(self, video: Tensor, pick: Callable[[DiagonalGaussianDistribution], Tensor]) -> Tensor:
+        dtype = self.encode_dtype or self.model.dtype
         with (
-            self.encoder_dtype() as dtype,
+            encoding_in(dtype, self.model),
             torch.autocast(video.device.type, enabled=self._encodes_in_autocast(video.device)),
         ):
             frames = video.flatten(0, 1).to(dtype)
             chunks = frames.split(self.encode_chunk or len(frames))
             latent = torch.cat([pick(self.model.encode(chunk).latent_dist) for chunk in chunks])
         return latent.unflatten(0, video.shape[:2])
-
-    @contextmanager
-    def encoder_dtype(self) -> Iterator[torch.dtype]:
-        """The dtype of the encoder while the context lasts: float32 where its weights are float16, in
-        which SVD's encoder overflows (its config says `force_upcast`)."""
-        dtype = self.model.dtype
-        if dtype != torch.float16 or not self.model.config.force_upcast:
-            yield dtype
-            return
-        parts = (self.model.encoder, self.model.quant_conv)
-        try:
-            for part in parts:
-                part.float()
-            yield torch.float32
-        finally:
-            for part in parts:
-                part.half()  # what it was, exactly
 
     def decode(self, latent: Tensor) -> Tensor:
         clips = latent.to(self.model.dtype).split(self.decode_chunk or latent.shape[1], dim=1)
@@ -136,7 +123,7 @@ class SVDAutoencoder(VideoAutoencoder):
         return self.model.decode(latent.flatten(0, 1), num_frames=T).sample.unflatten(0, (-1, T))
 
     def _encodes_in_autocast(self, device: torch.device) -> bool:
-        """Not in float16, see `encoder_dtype`."""
+        """Not in float16, which is too small for the encoder as it is, see `encoding_in`."""
         enabled = torch.is_autocast_enabled(device.type)
         half = torch.get_autocast_dtype(device.type) == torch.float16
         return enabled and not (half and self.model.config.force_upcast)

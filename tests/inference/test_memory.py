@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor
 
 from m2svid.attention import Disoccluded
@@ -67,6 +69,15 @@ def test_networks_take_turns_before_anything_changes_the_result():
     assert {plan.tile for plan in tried} == {512}
     memory.reset()
     assert memory.plan == Plan(25, 0, 25)
+
+
+def test_fewer_frames_are_encoded_before_anything_else():
+    memory = MemoryPlan(Plan(25, 0, 25))
+    tried = lowered(memory, "encode", lambda plan: plan.tile == 768)
+    assert [plan.encode_chunk for plan in tried] == [0, 12, 6, 3, 1, 1, 1, 1]
+    assert [plan.offload for plan in tried] == 5 * [False] + 3 * [True]
+    assert [plan.tile for plan in tried] == 6 * [0] + [1024, 768]
+    assert "1 encoded and 25 frames decoded at a time" in str(memory.plan)
 
 
 def test_only_tiles_smaller_than_the_frame_are_tried():
@@ -159,6 +170,23 @@ def test_a_device_without_memory_gives_what_its_plan_gives_elsewhere(model, monk
     assert (refiner.memory.plan.decode_chunk, refiner.memory.plan.offload) == (1, True)
     with pytest.raises(UserError, match=r"too little memory even with .* 4 frames decoded at a time"):
         Refiner(model, decode_chunk=4, decode_tile=0)(*clip(), 8)
+
+
+def test_frames_are_encoded_together_as_far_as_memory_allows(model, monkeypatch):
+    encode, tried = AutoencoderKLTemporalDecoder.encode, []
+
+    def limited(self: AutoencoderKLTemporalDecoder, frames: Tensor) -> Any:
+        tried.append(len(frames))
+        if len(frames) > 2:
+            raise torch.OutOfMemoryError(FULL)
+        return encode(self, frames)
+
+    plain = Refiner(model)(*clip(), 8)
+    monkeypatch.setattr(AutoencoderKLTemporalDecoder, "encode", limited)
+    refiner = Refiner(model, window=4)
+    torch.testing.assert_close(refiner(*clip(), 8), plain)
+    assert tried == [4, 2, 2, 2, 2]  # the left and the warped view
+    assert refiner.memory.plan == Plan(4, 0, 4, encode_chunk=2)
 
 
 def small_memory(monkeypatch, frames: int, after: int = 0) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from m2svid.errors import UserError
+from m2svid.model.half_encoder import encoding_in
 from m2svid.model.vae import SpaceToDepth, SVDAutoencoder
 from tests.model import tiny
 
@@ -49,17 +50,51 @@ def test_encoding_in_chunks_is_exact(model, video, chunk):
 
 
 @torch.no_grad()
-def test_float16_weights_encode_in_float32_and_stay_what_they_are(model, video):
-    assert model.config.force_upcast
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_encodes_in_another_dtype_and_stays_what_it_is(model, video, dtype):
     model.half()
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    latent = SVDAutoencoder(model).encode(video)
+    before = dict(model.state_dict())
+    latent = SVDAutoencoder(model, encode_dtype=dtype).encode(video)
+    assert latent.dtype == dtype
     after = model.state_dict()
     assert all(
-        tensor.dtype == torch.float16 and torch.equal(tensor, state[name]) for name, tensor in after.items()
+        torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype
+        for name, tensor in before.items()
     )
-    assert latent.dtype == torch.float32
-    torch.testing.assert_close(latent, SVDAutoencoder(model.float()).encode(video))
+    exact = SVDAutoencoder(model.float()).encode(video)
+    decibels = {torch.float32: 120, torch.float16: 60, torch.bfloat16: 40}
+    assert psnr(latent, exact) > decibels[dtype]
+
+
+def psnr(latent: torch.Tensor, exact: torch.Tensor) -> float:
+    return float(20 * (exact.max() - exact.min()).log10() - 10 * (latent - exact).square().mean().log10())
+
+
+@torch.no_grad()
+def test_a_smaller_residual_stream_gives_the_same_latents(model, video):
+    """In float32, which rounds powers of two nowhere; both kinds of blocks, attention and norms are there."""
+    torch.manual_seed(3)
+    for parameter in model.encoder.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    frames = video.flatten(0, 1)
+    exact = model.quant_conv(model.encoder(frames))
+    with encoding_in(torch.float32, model, stream=2**-6):
+        assert not torch.equal(model.encoder.conv_in(frames), exact)
+        torch.testing.assert_close(model.quant_conv(model.encoder(frames)), exact, rtol=1e-6, atol=1e-6)
+    assert torch.equal(model.quant_conv(model.encoder(frames)), exact)
+
+
+@torch.no_grad()
+def test_float16_holds_a_stream_that_it_is_too_small_for(model, video):
+    """Up to 64 times its largest number."""
+    for name, parameter in model.encoder.named_parameters():
+        if "conv2" in name or name.startswith("conv_in"):
+            parameter *= 3e5
+    exact = SVDAutoencoder(model).encode(video)
+    model.half()
+    assert psnr(SVDAutoencoder(model).encode(video).float(), exact) > 55
+    with encoding_in(torch.float16, model, stream=1):
+        assert not model.encoder(video.flatten(0, 1).half()).isfinite().all()
 
 
 @torch.no_grad()
