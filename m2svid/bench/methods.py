@@ -72,7 +72,7 @@ def run(
             stereocrafter_25 and svg, in this order.
         frames: of the clip that is timed; if not given, 16, on a CPU 4.
         height: of this clip, px; if not given, 512, on a CPU 128.
-        width: likewise.
+        width: of this clip, px; if not given, 512, on a CPU 128.
         timing: whole = the prediction as it is; calls = one call of each kind, times their number, and
             everything else as it is; none = calls and operations only. auto is whole on a GPU, else calls.
         repeats: timed predictions, of which the median counts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from m2svid.video.streams import best_container
 EYES = ("_left", "_right")  # files of the layout `pair`
 _STEREO = {layout.suffix for layout in LAYOUTS.values() if layout.suffix} | {*EYES}
 _MADE = {*_STEREO, *(f"_preview{end}" for end in _STEREO), "_depth", "_depth_preview"}
+_PART = re.compile(r"_[-.\dsf]+(\+|_to_)([-.\d]+[sf]?|end)$")  # see `_part`
 
 
 def find_films(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -30,9 +32,15 @@ def find_films(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     films = list(dict.fromkeys(film for each in given for film in _films(each)))
     if films == list(given) and len(films) == 1:
         return films, []
-    made = {film.with_name(film.stem + end).with_suffix("") for film in films for end in _MADE}
-    outputs = [film for film in films if film.with_suffix("") in made]
+    sources = {film.with_suffix("") for film in films}
+    outputs = [film for film in films if not sources.isdisjoint(_sources(film))]
     return [film for film in films if film not in outputs], outputs
+
+
+def _sources(film: Path) -> set[Path]:
+    """The films, without their endings, that one of this name may have been made of."""
+    whole = {film.with_name(film.stem.removesuffix(end)) for end in _MADE if film.stem.endswith(end)}
+    return whole | {path.with_name(_PART.sub("", path.name)) for path in whole}
 
 
 def _films(given: Path) -> list[Path]:
@@ -76,13 +84,22 @@ def made_folder(folder: Path) -> Path:
 
 
 def output_name(film: Path, output: Path | None, options: StereoOptions) -> Path:
-    """Name the stereo film of a film."""
+    """Name the stereo film of a film; that of a part says which."""
     suffix = ".png"
     if film.suffix.lower() not in IMAGE_SUFFIXES:
         allowed = containers(options.codec, LAYOUTS[options.layout].layers)
         matroska = film.suffix.lower() == ".mkv" and ".mkv" in allowed
         suffix = ".mkv" if matroska else best_container(film, allowed, options.drop_streams)
-    return output_path(output, film.with_name(f"{film.stem}{LAYOUTS[options.layout].suffix}{suffix}"))
+    stem = film.stem + _part(options.start, options.end) + LAYOUTS[options.layout].suffix
+    return output_path(output, film.with_name(stem + suffix))
+
+
+def _part(start: str | None, end: str | None) -> str:
+    """Name a part, for instance _00-01-10+20s, _10f_to_50f or _70.5s_to_end."""
+    if start is None and end is None:
+        return ""
+    length = end is not None and end.startswith("+")
+    return f"_{start or '0s'}{'' if length else '_to_'}{end or 'end'}".replace(":", "-")
 
 
 def output_names(

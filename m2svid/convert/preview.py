@@ -71,7 +71,7 @@ def preview(
         check_output(path, [input, *named_files(chosen).values()])
         save_png(_sheet(input, chosen), path)
     else:
-        named = output_name(input, None, chosen)
+        named = output_name(input, None, replace(chosen, start=None, end=None))
         default = named.with_name(named.name.replace(input.stem, f"{input.stem}_preview", 1))
         path = output_path(output, default)
         convert_films([input], path, replace(chosen, restart=True), Reporter(chosen.progress))

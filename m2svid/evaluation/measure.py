@@ -78,8 +78,8 @@ def measure(
     Args:
         predictions: a film, a folder of films, or a folder of pictures.
         truth: the true right views, in the same forms.
-        left: the left views, likewise; not needed where the truth's films show both, or without holes and
-            metrics of both eyes.
+        left: the left views, in the same forms; not needed where the truth's films show both, or without
+            holes and metrics of both eyes.
         output: JSON with every video's values, versions and checksums.
         metrics: names as in `model.metrics`.
         method: its name in tables; if not given, the name of PREDICTIONS.

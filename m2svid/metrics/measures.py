@@ -28,7 +28,7 @@ class Views:
 
     Attributes:
         prediction: (T, 3, H, W) float in [0, 1], a generated right view.
-        truth: likewise, the true one.
+        truth: the true one, of the same shape.
         hole: (T, 1, H, W) bool, True = disoccluded.
         left: like `prediction`, or None where only metrics are chosen that don't need it.
         borders: numbers of the frames that a new window brings in.

@@ -19,7 +19,7 @@ class Row:
         steps: denoising steps.
         full: by dataset, over the full view.
         inside: by dataset, inside the holes, the rest painted white (Tables 6 to 8).
-        outside: likewise outside (Table 6).
+        outside: the same outside of them (Table 6).
     """
 
     table: str

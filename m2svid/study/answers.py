@@ -38,7 +38,7 @@ class Answers:
         participant: what they call themselves.
         part: number of the set or list.
         started: ISO 8601.
-        finished: likewise.
+        finished: ISO 8601.
         remarks: free text.
         rankings: in the order of the part.
     """

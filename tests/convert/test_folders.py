@@ -46,6 +46,23 @@ def test_outputs_are_never_inputs(films, options, capsys):
     convert(str(films / "a_LRF_Full_SBS.mp4"), films / "four.mp4", depth_range="shot", **wide(films, options))
 
 
+def test_a_part_has_a_name_of_its_own(films, options):
+    """The whole film can be made beside its part, and the part is not taken for another film."""
+    parts = {
+        "+1f": "a_0s+1f",
+        "1f": "a_0s_to_1f",
+        "00:00:00.05": "a_0s_to_00-00-00.05",
+    }
+    for end in parts:
+        convert(str(films / "a.mp4"), end=end, **options)
+    convert(str(films / "a.mp4"), start="1f", **options)
+    made = {f"{name}_LRF_Full_SBS.mp4" for name in (*parts.values(), "a_1f_to_end")}
+    assert set(contents(films)) == {"a.mp4", "b.mp4"} | made
+    convert(str(films), **options)
+    whole = {"a_LRF_Full_SBS.mp4", "b_LRF_Full_SBS.mp4"}
+    assert set(contents(films)) == {"a.mp4", "b.mp4"} | made | whole
+
+
 def wide(films, options):
     """With a depth of the shape of a film side by side."""
     return options | {"depth": str(make_depth(films / "wide.npz", 2, (64, 24)))}
