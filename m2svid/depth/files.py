@@ -94,7 +94,7 @@ class DepthFile(DepthEstimator):
         return maps if self.crop is None else self.crop(maps)
 
     def _inverse(self, maps: NDArray[np.float32], first: int) -> NDArray[np.float32]:
-        scaled = maps if self.relative else maps / self._reader.scale
+        scaled = maps if self.relative or self._reader.scale == 1 else maps / self._reader.scale
         if self._kind == "metric":
             if maps.min() <= 0:
                 raise UserError(
@@ -104,7 +104,7 @@ class DepthFile(DepthEstimator):
             scaled = 1 / maps  # infinitely far is 0
         elif self._kind == "flipped":
             scaled = -scaled if self.relative else 1 - scaled
-        if not np.isfinite(scaled).all():
+        if not np.isfinite([scaled.min(), scaled.max()]).all():  # NaN is the smallest and the largest value
             raise UserError(
                 f"{self._path} has values that are no numbers between frames {first} and {first + len(maps)}"
             )

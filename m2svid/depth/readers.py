@@ -97,7 +97,7 @@ class ArrayReader(Reader):
                 if len(data) < h * w * dtype.itemsize:
                     raise EOFError(f"it is cut off in frame {index}")
                 if index >= start:
-                    yield np.frombuffer(data, dtype).reshape(h, w).astype(np.float32)
+                    yield np.frombuffer(data, dtype).reshape(h, w).astype(np.float32, copy=False)
 
     def _layout(self, shape: Sequence[int]) -> tuple[int, ...]:
         """(T, h, w) of an array's shape: of four axes, that of channels is dropped, or that of clips."""

@@ -34,12 +34,16 @@ def clean_edges(disparity: Tensor, strength: float = 1.0) -> Tensor:
 
     def clean(frame: Tensor, cleaned: Tensor) -> None:
         smeared = np.ascontiguousarray(frame[0].float().numpy())
-        high, low = cv2.dilate(smeared, far), cv2.erode(smeared, far)
-        rises = cv2.dilate(smeared, near) - smeared > _SLOPE
-        falls = smeared - cv2.erode(smeared, near) > _SLOPE
-        snapped = np.where(2 * smeared >= high + low, high, low)
-        mixed = rises & falls & (high - low > _STEP)
-        cleaned[0] = torch.from_numpy(np.where(mixed, snapped, smeared))
+        steep = cv2.dilate(smeared, near) - smeared > _SLOPE
+        steep &= smeared - cv2.erode(smeared, near) > _SLOPE
+        cleaned.copy_(frame)
+        place = np.flatnonzero(steep)
+        if not len(place):
+            return
+        high, low = (change(smeared, far).reshape(-1)[place] for change in (cv2.dilate, cv2.erode))
+        snapped = np.where(2 * smeared.reshape(-1)[place] >= high + low, high, low)
+        edge = high - low > _STEP
+        cleaned.view(-1)[place[edge]] = torch.from_numpy(snapped[edge]).to(cleaned.dtype)
 
     cleaned = torch.empty_like(disparity, memory_format=torch.contiguous_format)
     each_frame(clean, disparity.contiguous(), cleaned)

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+_BAND = 1 << 17  # px
+
 
 def each_frame(work: Callable[..., None], *videos: Tensor) -> None:
     """Call `work` with a frame (C, H, W) of each video (..., C, H, W), in as many threads as torch has.
@@ -25,6 +27,12 @@ def each_frame(work: Callable[..., None], *videos: Tensor) -> None:
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(in_mode, *(video.view(-1, *video.shape[-3:]) for video in videos)))
+
+
+def bands(height: int, width: int) -> list[slice]:
+    """The rows of a frame in parts whose temporaries stay in a processor's cache."""
+    rows = max(2, _BAND // width // 2 * 2)
+    return [slice(first, min(first + rows, height)) for first in range(0, height, rows)]
 
 
 def interleaved_like(video: Tensor) -> Tensor:
