@@ -93,9 +93,21 @@ class StereoBatch:
         """The same batch with videos as float in [0, 1]."""
         return replace(self, **{name: to_float(video) for name, video in self._tensors().items()})
 
-    def to(self, device: torch.device | str) -> StereoBatch:
-        """The same batch on a device."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in self._tensors().items()})
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> StereoBatch:
+        """The same batch on a device; `originals` stay where they are.
+
+        Args:
+            device: where to.
+            non_blocking: don't wait until pinned memory has been copied to it.
+        """
+        moved = {
+            name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self._tensors().items()
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> StereoBatch:
+        """The same batch in memory that a GPU copies from by itself; a `DataLoader` calls it."""
+        return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
 
     def clip(self, index: int) -> StereoBatch:
         """One clip as a batch of one."""

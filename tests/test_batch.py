@@ -28,6 +28,13 @@ def test_one_clip_of_a_batch():
     assert replace(batch, right=None, replaced=None).clip(0).right is None
 
 
+def test_pinned_memory_is_asked_of_every_tensor(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.to("meta"))
+    batch = tiny.batch().pin_memory()
+    tensors = (batch.left, batch.warped, batch.hole, batch.fps, batch.right)
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
 def test_a_batch_moves_with_all_its_tensors():
     batch = tiny.batch().to("meta")
     tensors = (batch.left, batch.warped, batch.hole, batch.fps, batch.right)

@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 
 from m2svid.batch import StereoBatch
-from m2svid.data import stream, transforms
+from m2svid.data import samples as making
 from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
 from m2svid.data.clips import ClipReader, RawClip
 from m2svid.data.codec import decord
@@ -38,8 +38,8 @@ _STAGES = {
     "decode_disparity": [(ClipReader, "disparity")],
     "warp": [(warping, "warp")],
     "close_and_blacken": [(warping, "close_hole"), (warping, "blacken")],
-    "resize": [(transforms, "_resize"), (transforms, "_resize_hole")],
-    "collate": [(stream, "collate")],
+    "resize": [(making, "_resize"), (making, "resize_hole")],
+    "collate": [(making.Samples, "collate")],
 }
 
 
@@ -58,7 +58,8 @@ def run(
     Returns:
         Seconds a sample of one process, of decord alone for the same frames of both views (the reference;
         decord with its default settings), their ratio and the ratio to the published loader; samples a second
-        of one process and of several; and what share of one process's CPU time each stage takes.
+        of one process, of one worker and of several, also where they leave the warp to the training device;
+        and what share of one process's CPU time each stage takes.
     """
     if folder is not None:
         return _measure(_write(Path(folder), clips, size), samples, workers)
@@ -68,7 +69,6 @@ def run(
 
 def _measure(urls: list[str], samples: int, workers: int) -> dict[str, float | int | str]:
     loader, reference = _single_process(urls, samples)
-    parallel = _seconds_in_parallel(urls, samples, workers)
     result: dict[str, float | int | str] = {
         "samples": samples,
         "torch_threads": torch.get_num_threads(),
@@ -78,8 +78,11 @@ def _measure(urls: list[str], samples: int, workers: int) -> dict[str, float | i
         "published_s_per_sample": PUBLISHED_SECONDS,
         "times_faster_than_published": PUBLISHED_SECONDS * samples / sum(loader),
         "samples_per_s": samples / sum(loader),
-        f"samples_per_s_with_{workers}_workers": 1 / parallel,
     }
+    for number in sorted({1, workers}):
+        name = f"samples_per_s_with_{number}_workers"
+        result[name] = _speed_in_parallel(urls, samples, number)
+        result[f"{name}_unwarped"] = _speed_in_parallel(urls, samples, number, warp=False)
     for number, bucket in enumerate(PAPER_BUCKETS):
         times = loader[number :: len(PAPER_BUCKETS)]
         result[f"s_{bucket.frames}x{bucket.height}x{bucket.width}"] = sum(times) / len(times)
@@ -103,9 +106,9 @@ class _InTurn(BucketSchedule):
         return self.buckets[batch % len(self.buckets)]
 
 
-def _loader(urls: list[str], workers: int = 0) -> TrainingLoader:
-    schedule = _InTurn(PAPER_BUCKETS, _SEED)
-    endless = TrainingStream([DatasetSpec("bench", urls)], schedule, Augmentation(), _SEED, shuffle_buffer=2)
+def _loader(urls: list[str], workers: int = 0, warp: bool = True) -> TrainingLoader:
+    datasets, schedule = [DatasetSpec("bench", urls)], _InTurn(PAPER_BUCKETS, _SEED)
+    endless = TrainingStream(datasets, schedule, Augmentation(), _SEED, shuffle_buffer=2, warp=warp)
     return TrainingLoader(endless, batches_trained=lambda: 0, num_workers=workers)
 
 
@@ -135,13 +138,13 @@ def _decord_seconds(clip: RawClip, batch: StereoBatch) -> float:
     return time.perf_counter() - start
 
 
-def _seconds_in_parallel(urls: list[str], samples: int, workers: int) -> float:
-    """Seconds a sample, once all workers are at work."""
-    batches = iter(_loader(urls, workers))
+def _speed_in_parallel(urls: list[str], samples: int, workers: int, warp: bool = True) -> float:
+    """Samples a second, once all workers are at work."""
+    batches = iter(_loader(urls, workers, warp))
     _take(batches, 2 * workers)
     start = time.perf_counter()
     _take(batches, samples)
-    return (time.perf_counter() - start) / samples
+    return samples / (time.perf_counter() - start)
 
 
 def _warm_up(loader: TrainingLoader) -> None:

@@ -7,9 +7,10 @@ batch: what came before is replayed with numbers only, no clip is read or decode
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count, islice
 
 import numpy as np
@@ -20,9 +21,10 @@ from m2svid.batch import StereoBatch
 from m2svid.data.buckets import Bucket, BucketSchedule
 from m2svid.data.clips import BrokenClipError, ClipReader, RawClip
 from m2svid.data.randomness import Purpose, generator
+from m2svid.data.samples import Sample, Samples
 from m2svid.data.shuffle import ShuffledClips
 from m2svid.data.sources import Consumer, expand_shards, partition, read_shard
-from m2svid.data.transforms import Augmentation, EvalClip, Sample, collate
+from m2svid.data.transforms import Augmentation, EvalClip
 from m2svid.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class TrainingStream(IterableDataset[StereoBatch]):
+class TrainingStream(IterableDataset[StereoBatch | Samples]):
     """Batches of one bucket each, without end. Worker w makes the batches w, w + workers, w + 2·workers...
 
     Args:
@@ -83,6 +85,7 @@ class TrainingStream(IterableDataset[StereoBatch]):
         ranks: how many there are.
         shuffle_buffer: clips a worker holds of every dataset to draw from.
         skip_broken: put another clip in the place of a broken one, and count it, instead of raising.
+        warp: False gives `Samples` that are not yet warped, and become the same batches by `collate`.
 
     Attributes:
         start: number of the first batch; those before are passed over as if they had been made.
@@ -98,14 +101,15 @@ class TrainingStream(IterableDataset[StereoBatch]):
         ranks: int = 1,
         shuffle_buffer: int = 16,
         skip_broken: bool = False,
+        warp: bool = True,
     ) -> None:
         self.start = 0
         self.datasets, self.schedule, self.seed = tuple(datasets), schedule, seed
         self.rank, self.ranks = rank, ranks
         self.shuffle_buffer, self.skip_broken = shuffle_buffer, skip_broken
-        self._augmentation = augmentation
+        self._augmentation, self._warp = partial(augmentation, warp=warp), warp
 
-    def __iter__(self) -> Iterator[StereoBatch]:
+    def __iter__(self) -> Iterator[StereoBatch | Samples]:
         consumer = _consumer(self.rank, self.ranks, self.start)
         samples = _Samples(self, self._augmentation, consumer)
         for batch in count(consumer.worker, consumer.workers):
@@ -115,14 +119,17 @@ class TrainingStream(IterableDataset[StereoBatch]):
             else:
                 with _one_torch_thread():
                     made = [samples.make(bucket) for _ in range(bucket.batch_size)]
-                    ready = collate(made, batch, samples.take_skipped())
+                    ready = Samples(made, batch, samples.take_skipped())
+                    ready = ready.collate() if self._warp else ready
                 yield ready
 
 
 class _Samples:
     """The training samples of one worker: which clips, how augmented."""
 
-    def __init__(self, stream: TrainingStream, augmentation: Augmentation, consumer: Consumer) -> None:
+    def __init__(
+        self, stream: TrainingStream, augmentation: Callable[..., Sample], consumer: Consumer
+    ) -> None:
         self._names = [dataset.name for dataset in stream.datasets]
         options = (consumer, stream.shuffle_buffer, stream.skip_broken)
         self._clips = [
@@ -197,7 +204,7 @@ class EvalStream(IterableDataset[StereoBatch]):
                 made = list(islice(samples, self._clip.batch_size))
                 if not made:
                     return
-                ready = collate(made, index)
+                ready = Samples(made, index).collate()
             yield ready
 
     def _samples(self) -> Iterator[Sample]:

@@ -1,70 +1,19 @@
-"""From the frames of a clip to a sample of one size: which frames, which part of the picture, warped and
-resized.
-
-Shapes: T frames, H W pixels of the clip, h w of the sample.
-"""
+"""What a sample shows of a clip: which frames, at which rate, and which part of the picture."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import NoReturn
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from m2svid.batch import Original, StereoBatch
 from m2svid.data.buckets import Bucket
 from m2svid.data.clips import ClipReader, Region
+from m2svid.data.samples import Sample, make_sample
 from m2svid.data.shards import ClipInfo
 from m2svid.errors import UserError
-from m2svid.warping.mask import CLOSING_SIZE
-from m2svid.warping.view import close_view, warp_view
-
-# A closing looks twice its radius far: half for the dilation, half for the erosion after it.
-_CLOSING_REACH = CLOSING_SIZE - 1
-
-
-@dataclass
-class Sample:
-    """A clip of one size, not yet in a batch.
-
-    Attributes:
-        left: (T, 3, h, w) uint8.
-        right: like left; None where the truth isn't read (prediction).
-        warped: like left, black inside the hole.
-        hole: (T, 1, h, w) bool.
-        fps: frames per second after temporal subsampling.
-        key: `{dataset}/{clip}`.
-        original: of an evaluation's sample whose clip has a disparity.
-    """
-
-    left: Tensor
-    right: Tensor | None
-    warped: Tensor
-    hole: Tensor
-    fps: float
-    key: str = ""
-    original: Original | None = None
-
-
-def collate(samples: Sequence[Sample], index: int, skipped: int = 0) -> StereoBatch:
-    """A batch of samples of one size."""
-    videos = {
-        name: torch.stack([getattr(sample, name) for sample in samples])
-        for name in ("left", "right", "warped", "hole")
-        if getattr(samples[0], name) is not None
-    }
-    fps = torch.tensor([sample.fps for sample in samples])
-    keys = tuple(sample.key for sample in samples)
-    originals = tuple(sample.original for sample in samples)
-    return StereoBatch(**videos, fps=fps, keys=keys, originals=originals, index=index, skipped=skipped)
 
 
 @dataclass(frozen=True)
@@ -93,13 +42,22 @@ class Augmentation:
         if not 0 < self.ratio[0] <= 1 <= self.ratio[1]:
             raise UserError(f"augmentation option ratio must be low <= 1 <= high, got {self.ratio}")
 
-    def __call__(self, reader: ClipReader, bucket: Bucket, random: np.random.Generator) -> Sample:
-        """A random sample of the bucket's size; a ValueError where the clip is too short."""
+    def __call__(
+        self, reader: ClipReader, bucket: Bucket, random: np.random.Generator, warp: bool = True
+    ) -> Sample:
+        """A random sample of the bucket's size; a ValueError where the clip is too short.
+
+        Args:
+            reader: the clip.
+            bucket: the size.
+            random: of all choices.
+            warp: see `make_sample`.
+        """
         info = reader.info
         indices, fps = self.draw_frames(info, bucket.frames, random)
         size = (bucket.height, bucket.width)
         region = self._draw_part(_draw_crop((info.height, info.width), size, random), random)
-        return make_sample(reader, indices, fps, region, size)
+        return make_sample(reader, indices, fps, region, size, warp=warp)
 
     def draw_frames(
         self, info: ClipInfo, frames: int, random: np.random.Generator
@@ -208,67 +166,3 @@ def _refuse_short(info: ClipInfo, fps: Fraction, frames: int) -> NoReturn:
     needed = frame_span(info.fps, fps, frames)
     wanted = f"{frames} frames at {float(fps):g} fps"
     raise ValueError(f"too short: {wanted} need {needed} of its frames, it has {info.num_frames}")
-
-
-def make_sample(
-    reader: ClipReader,
-    indices: Sequence[int],
-    fps: Fraction,
-    region: Region,
-    size: tuple[int, int],
-    truth: bool = True,
-    keep_original: bool = False,
-) -> Sample:
-    """Decode frames and make the views: warped at the clip's resolution, then cropped and resized.
-
-    Args:
-        reader: the clip.
-        indices: its frames.
-        fps: frame rate of these frames.
-        region: the crop, the same for all views.
-        size: (h, w) of the sample.
-        truth: read the right view, too.
-        keep_original: keep the whole left view and disparity of a clip that has one.
-    """
-    original = None
-    frame = (reader.info.height, reader.info.width)
-    around = region.grown(_CLOSING_REACH, 0, frame)
-    # Decoders and torch release Python's lock: two threads work on two views, then on two halves of the time.
-    with ThreadPoolExecutor(2) as pool:
-        names = ("left", "right") if truth else ("left",)
-        eyes = [pool.submit(reader.video, name, indices) for name in names]
-        if reader.has_disparity:
-            # Pixels move left only, and by no more than the largest disparity.
-            reach = math.ceil(reader.info.disparity_max) + 1
-            source = Region(0, 0, *frame) if keep_original else around.grown(0, reach, frame)
-            stored = source.of(eyes[0].result()), reader.disparity(indices, source)
-            original = Original(*stored, astuple(region)) if keep_original else None
-            warped = pool.map(warp_view, *(video.chunk(2) for video in stored))
-        else:
-            source = around
-            stored = around.of(reader.video("warped", indices)), reader.hole(indices, around)
-            warped = pool.map(close_view, *(video.chunk(2) for video in stored))
-        views = [region.of(eye.result()).chunk(2) for eye in eyes]
-        views += [map(region.within(source).of, halves) for halves in zip(*warped, strict=True)]
-        halves = pool.map(partial(_resize_all, size), *views)
-        left, *right, warped, hole = (torch.cat(video) for video in zip(*halves, strict=True))
-    return Sample(left, right[0] if truth else None, warped, hole, float(fps), original=original)
-
-
-def _resize_all(size: tuple[int, int], *views: Tensor) -> tuple[Tensor, ...]:
-    *views, hole = views
-    return *(_resize(view, size) for view in views), _resize_hole(hole, size)
-
-
-def _resize(video: Tensor, size: tuple[int, int]) -> Tensor:
-    """(T, 3, H, W) uint8 -> (T, 3, h, w) uint8, bilinear with antialiasing."""
-    if tuple(video.shape[2:]) != size:
-        video = F.interpolate(video, size, mode="bilinear", antialias=True)
-    return video.contiguous()
-
-
-def _resize_hole(hole: Tensor, size: tuple[int, int]) -> Tensor:
-    """(T, 1, H, W) bool -> (T, 1, h, w) bool: a pixel that any hole goes into is a hole."""
-    if tuple(hole.shape[2:]) == size:
-        return hole.contiguous()
-    return F.interpolate(hole.float(), size, mode="bilinear", antialias=True) > 0

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 from typing import Any, Literal
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from m2svid.batch import StereoBatch
 from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
+from m2svid.data.samples import Samples
 from m2svid.data.stream import DatasetSpec, EvalStream, TrainingStream
 from m2svid.data.transforms import Augmentation, EvalClip
 from m2svid.errors import UserError
@@ -85,6 +87,8 @@ class StereoDataModule(LightningDataModule):
         shuffle_buffer: clips that every worker holds of every training dataset to draw from; a clip of 5 s in
             512×512 takes about 30 MB.
         procedural: shards of the procedural world to make before the run, where they are not there yet.
+        warp: where training clips are warped: by the "loader", or on the training "device", which takes work
+            off the processor; on a GPU colors may then differ by 1/255.
         on_error: what a broken training clip does: "raise" stops, "skip" takes another clip and counts. In
             validation, test and prediction it always stops.
 
@@ -106,6 +110,7 @@ class StereoDataModule(LightningDataModule):
         seed: int = 0,
         shuffle_buffer: int = 16,
         procedural: ProceduralShards | None = None,
+        warp: Literal["loader", "device"] = "loader",
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         super().__init__()
@@ -117,8 +122,12 @@ class StereoDataModule(LightningDataModule):
         ):
             if value < least:
                 raise UserError(f"data option {name} must be at least {least}, got {value}")
-        if on_error not in ("raise", "skip"):
-            raise UserError(f'data option on_error must be "raise" or "skip", got {on_error!r}')
+        for name, value, choices in (
+            ("warp", warp, ("loader", "device")),
+            ("on_error", on_error, ("raise", "skip")),
+        ):
+            if value not in choices:
+                raise UserError(f'data option {name} must be "{choices[0]}" or "{choices[1]}", got {value!r}')
         self.procedural = procedural
         self.datasets = {"train": train, "val": val, "test": test, "predict": predict}
         for name, specs in self.datasets.items():
@@ -126,6 +135,7 @@ class StereoDataModule(LightningDataModule):
         self.schedule = BucketSchedule(PAPER_BUCKETS if buckets is None else buckets, seed)
         self.augmentation, self.eval_clip = augmentation or Augmentation(), eval_clip or EvalClip()
         self.seed, self.shuffle_buffer, self.on_error = seed, shuffle_buffer, on_error
+        self.warp = warp
         self._loading = {
             "num_workers": num_workers,
             "prefetch_factor": prefetch if num_workers else None,
@@ -147,8 +157,9 @@ class StereoDataModule(LightningDataModule):
             ranks,
             self.shuffle_buffer,
             self.on_error == "skip",
+            self.warp == "loader",
         )
-        return TrainingLoader(stream, self._batches_trained, **self._loading)
+        return TrainingLoader(stream, self._batches_trained, **self._options())
 
     def val_dataloader(self) -> list[DataLoader[StereoBatch]]:
         return self._eval_loaders("val")
@@ -159,21 +170,32 @@ class StereoDataModule(LightningDataModule):
     def predict_dataloader(self) -> list[DataLoader[StereoBatch]]:
         return self._eval_loaders("predict")
 
-    def on_after_batch_transfer(self, batch: StereoBatch, dataloader_idx: int) -> StereoBatch:
-        """Pixels travel to the device as bytes and become [0, 1] there."""
-        return batch.as_float()
+    def transfer_batch_to_device(
+        self, batch: StereoBatch | Samples, device: torch.device, dataloader_idx: int
+    ) -> StereoBatch | Samples:
+        """Copy while the device still works on the batch before."""
+        return batch.to(device, non_blocking=True)
+
+    def on_after_batch_transfer(self, batch: StereoBatch | Samples, dataloader_idx: int) -> StereoBatch:
+        """Pixels travel to the device as bytes and become [0, 1] there, warped there with `warp: device`."""
+        return (batch.collate() if isinstance(batch, Samples) else batch).as_float()
 
     def _eval_loaders(self, stage: str) -> list[DataLoader[StereoBatch]]:
         """One loader a dataset, in the order of the option."""
         truth = stage != "predict"
         streams = [EvalStream(spec, self.eval_clip, *self._place(), truth) for spec in self._expanded(stage)]
-        return [DataLoader(stream, batch_size=None, **self._loading) for stream in streams]
+        return [DataLoader(stream, batch_size=None, **self._options()) for stream in streams]
 
     def _expanded(self, stage: str) -> list[DatasetSpec]:
         specs = self.datasets[stage]
         if not specs:
             raise UserError(f"data option {stage} names no dataset; give it a list of name and shards")
         return [spec.expanded() for spec in specs]
+
+    def _options(self) -> dict[str, Any]:
+        """Of a loader; memory is pinned for a GPU alone."""
+        pinned = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return {**self._loading, "pin_memory": pinned}
 
     def _place(self) -> tuple[int, int]:
         """(rank, ranks) of this process."""

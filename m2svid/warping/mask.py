@@ -36,10 +36,10 @@ def dilate(hole: Tensor, size: int = DILATION_SIZE) -> Tensor:
     if size < 1 or size % 2 == 0:
         raise ValueError(f"size must be odd and positive, got {size}")
     radius = size // 2
-    return _window_any(_window_any(F.pad(hole, (radius,) * 4), size, -1), size, -2)
+    return window_any(window_any(F.pad(hole, (radius,) * 4), size, -1), size, -2)
 
 
-def _window_any(x: Tensor, size: int, dim: int) -> Tensor:
+def window_any(x: Tensor, size: int, dim: int) -> Tensor:
     """True where any of `size` neighbours is, along `dim`, which gets size - 1 shorter."""
     covered = 1
     while covered < size:

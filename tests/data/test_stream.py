@@ -51,6 +51,12 @@ def test_same_seed_same_data(shards):
     assert not any(map(equal, one, other))
 
 
+def test_a_sample_may_be_warped_later(shards):
+    for one, later in zip(batches(stream(shards), 6), batches(stream(shards, warp=False), 6), strict=True):
+        assert all(sample.warped is None for sample in later.samples)
+        assert equal(one, later.to("cpu").collate())
+
+
 def test_batches_come_in_their_order_and_from_one_bucket(shards):
     for workers in (0, 3):
         made = batches(stream(shards), 10, workers)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from m2svid.data.buckets import Bucket
 from m2svid.data.clips import ClipReader, RawClip, Region
+from m2svid.data.samples import make_sample, resize_hole
 from m2svid.data.shards import ClipInfo, encode_clip
-from m2svid.data.transforms import Augmentation, EvalClip, frame_indices, frame_span, make_sample
+from m2svid.data.transforms import Augmentation, EvalClip, frame_indices, frame_span
 from m2svid.errors import UserError
 from m2svid.warping.mask import close_hole
 from m2svid.warping.splat import warp
@@ -89,6 +90,15 @@ def test_a_region_is_exactly_a_part_of_the_whole(region, size):
     assert torch.equal(sample.hole, resized(hole.double()) > 0)
     assert 0.02 < sample.hole.float().mean() < 0.9
     assert sample.warped.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("length", [7, 31, 33, 48, 80, 96, 300])
+@pytest.mark.parametrize("size", [8, 33, 48, 100])
+def test_a_pixel_that_any_hole_goes_into_is_a_hole(length, size):
+    """Against the filter itself, whose borders are narrower, on a frame that isn't square."""
+    holes = torch.rand(2, 1, length, length + 5, generator=torch.Generator().manual_seed(length)) < 0.02
+    filtered = F.interpolate(holes.float(), (size, size + 3), mode="bilinear", antialias=True)
+    assert torch.equal(resize_hole(holes, (size, size + 3)), filtered > 0)
 
 
 def test_stored_warped_view_and_hole_are_used():

@@ -1,6 +1,7 @@
 """The data as the trainer uses it."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +59,15 @@ def data(shards, **options):
     return StereoDataModule(**specs | defaults | options)
 
 
+def test_memory_is_pinned_for_a_gpu_alone(shards):
+    for device in ("cpu", "cuda"):
+        module = data(shards)
+        place = {"global_rank": 0, "world_size": 1}
+        module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), **place)
+        loaders = [module.train_dataloader(), *module.val_dataloader()]
+        assert [loader.pin_memory for loader in loaders] == [device == "cuda"] * 3
+
+
 def trainer(folder, steps, **options):
     return Trainer(
         max_steps=steps,
@@ -80,6 +90,13 @@ def test_training_continues_after_a_checkpoint_as_if_never_stopped(shards, tmp_p
     checkpoint = tmp_path / "step=5.ckpt"
     trainer(tmp_path, 12, enable_checkpointing=False).fit(rest, data(shards), ckpt_path=checkpoint)
     assert rest.trained == whole.trained[5:]
+
+
+def test_clips_are_warped_on_the_device_as_by_the_loader(shards, tmp_path):
+    loader, device = Recorder(), Recorder()
+    trainer(tmp_path, 4, enable_checkpointing=False).fit(loader, data(shards))
+    trainer(tmp_path, 4, enable_checkpointing=False).fit(device, data(shards, warp="device"))
+    assert device.trained == loader.trained
 
 
 def test_the_data_goes_on_in_the_next_epoch(shards, tmp_path):
@@ -133,7 +150,14 @@ def test_prediction_needs_no_right_view(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_workers": -1}, {"prefetch": 0}, {"seed": -1}, {"shuffle_buffer": 0}, {"on_error": "ignore"}],
+    [
+        {"num_workers": -1},
+        {"prefetch": 0},
+        {"seed": -1},
+        {"shuffle_buffer": 0},
+        {"on_error": "ignore"},
+        {"warp": "gpu"},
+    ],
 )
 def test_wrong_options_are_named(options):
     with pytest.raises(UserError, match=f"data option {next(iter(options))}"):

@@ -32,6 +32,14 @@ def test_the_warped_view_is_black_in_the_closed_holes_and_the_splat_elsewhere():
         np.testing.assert_array_equal(warped[frame].numpy(), splatted.numpy() * (closed == 0))
 
 
+def test_a_view_with_its_channels_last_stays_so():
+    left, disparity = scene()
+    expected, _ = warp_view(left, disparity)
+    warped, _ = warp_view(left.contiguous(memory_format=torch.channels_last), disparity)
+    assert torch.equal(warped, expected)
+    assert warped.is_contiguous(memory_format=torch.channels_last) and expected.is_contiguous()
+
+
 def test_closing_a_view_twice_changes_nothing():
     once = close_view(*warp(*scene()))
     for first, second in zip(once, close_view(*once), strict=True):
