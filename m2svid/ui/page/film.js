@@ -36,7 +36,8 @@ export class Film {
   }
 
   toggle() {
-    return this.main.paused ? this.main.play() : this.main.pause();
+    if (this.main.paused) this.main.play().catch(() => {}); // it has been stopped or closed meanwhile
+    else this.main.pause();
   }
 
   /** Go to a time, s, within the film. */

@@ -1,12 +1,12 @@
 // Both views of a picture or film in one canvas.
 
 import {WHOLE} from "./layouts.js";
-import {DRAWN, Program, VIEW, WARP, texture, upload} from "./shaders.js";
+import {Program, WARP, texture, upload, view} from "./shaders.js";
 
 const UNITS = ["left", "right", "depth", "hole", "warped"]; // of the textures, in their order
 const REDRAWN = UNITS.length; // the unit of the right view that is drawn from the depth
 const CROP = Math.tan(Math.PI / 4); // half of the width of what is shown of a half sphere, at distance 1: 90°
-const STEPS = 256; // places of a row that are looked at for a pixel of it, at most
+const STEPS = 64; // places of a row that are looked at for a pixel of it, at most
 
 const BT601 = [0.299, 0.587, 0.114];
 const [RED, GREEN, BLUE, NONE] = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]];
@@ -27,7 +27,7 @@ export const ANAGLYPHS = {
 const columns = rows => [0, 1, 2].flatMap(column => rows.map(row => row[column]));
 
 export class Renderer {
-  #gl; #view; #warp; #redrawn; #framebuffer; #known = null;
+  #gl; #views; #warp; #redrawn; #framebuffer; #known = null;
 
   /** @throws Error if there is no WebGL 2. */
   constructor(canvas) {
@@ -40,7 +40,7 @@ export class Renderer {
   /** Make programs and textures, at first and after the browser has lost them. */
   prepare() {
     const gl = this.#gl;
-    this.#view = new Program(gl, VIEW);
+    this.#views = new Map();
     this.#warp = new Program(gl, WARP);
     UNITS.forEach((_, unit) => texture(gl, unit));
     this.#redrawn = texture(gl, REDRAWN);
@@ -71,15 +71,21 @@ export class Renderer {
       ...units, leftPart: layout.left, rightPart: layout.right ?? layout.left, depthPart: layout.depth ?? WHOLE,
     };
     if (warp) {
-      this.#redraw(views, width, height, warp);
+      this.#redraw(views, Math.round(width * gl.drawingBufferHeight / height), gl.drawingBufferHeight, warp);
       Object.assign(views, {right: REDRAWN, rightPart: WHOLE});
     }
     const {left, right, light = false} = ANAGLYPHS[look.anaglyph];
     gl.viewport(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight);
-    this.#view.draw({
-      ...views, ...look, mode: DRAWN.indexOf(look.mode), level: Math.log2(height / gl.drawingBufferHeight), crop: layout.sphere ? [CROP, CROP * height / width] : [0, 0],
-      leftMix: columns(left), rightMix: columns(right), light,
+    this.#view(look.mode, layout.sphere, light).draw({
+      ...views, ...look, level: Math.log2(height / gl.drawingBufferHeight), crop: [CROP, CROP * height / width],
+      leftMix: columns(left), rightMix: columns(right),
     });
+  }
+
+  #view(...kind) {
+    const key = kind.join();
+    if (!this.#views.has(key)) this.#views.set(key, new Program(this.#gl, view(...kind)));
+    return this.#views.get(key);
   }
 
   /** Draw the right view from left view and depth, unless it is the one that was drawn last. */

@@ -29,47 +29,43 @@ vec2 onSphere(vec3 d) {
 }
 `;
 
-/** The modes of VIEW, in the order of their numbers. */
-export const DRAWN = ["slider", "left", "right", "sbs", "cross", "anaglyph", "difference", "depth", "holes"];
+/** What a mode shows at a place. */
+const SHOWN = {
+  slider: "at.x < slider ? leftAt(at) : rightAt(at)",
+  left: "leftAt(at)",
+  right: "rightAt(at)",
+  sbs: "at.x < 0.5 ? leftAt(vec2(at.x * 2.0, at.y)) : rightAt(vec2(at.x * 2.0 - 1.0, at.y))",
+  cross: "at.x < 0.5 ? rightAt(vec2(at.x * 2.0, at.y)) : leftAt(vec2(at.x * 2.0 - 1.0, at.y))",
+  anaglyph: "encoded(clamp(leftMix * decoded(leftAt(at)) + rightMix * decoded(rightAt(at)), 0.0, 1.0))",
+  difference: "abs(leftAt(at) - rightAt(at))",
+  depth: "see(depth, depthPart, inView(at), level).rrr",
+  holes: "mix(see(warped, leftPart, at, level), vec3(1, 0, 1), step(0.5, see(hole, leftPart, at, level).r))",
+};
 
-/** Both views in one picture. */
-export const VIEW = HEAD + SPHERE + `
+/**
+ * Both views in one picture.
+ * @param {string} mode - a name of SHOWN.
+ * @param {boolean} sphere - whether the views are half spheres, of which the middle is shown.
+ * @param {boolean} light - whether views are mixed as light instead of as sRGB values.
+ */
+export const view = (mode, sphere, light) => HEAD + SPHERE + `
 uniform sampler2D left, right, depth, hole, warped;
 uniform vec4 leftPart, rightPart, depthPart;
-uniform int mode;
 uniform float slider, shift;  // share of the width
 uniform float level;          // log2 of how many times smaller than they are views are drawn
-uniform vec2 crop;            // half of a crop's sides at distance 1; (0, 0): the views are flat
+uniform vec2 crop;            // half of the sides of what is shown of a half sphere, at distance 1
 uniform mat3 leftMix, rightMix;
-uniform bool light;           // whether views are mixed as light instead of as sRGB values
 
-vec2 inView(vec2 at) {
-  vec2 plane = (at - 0.5) * vec2(2, -2) * crop;
-  return crop.x > 0.0 ? onSphere(vec3(plane, -1)) : at;
+vec2 inView(vec2 at) { return ${sphere ? "onSphere(vec3((at - 0.5) * vec2(2, -2) * crop, -1))" : "at"}; }
+vec3 leftAt(vec2 at) { return see(left, leftPart, inView(at), level); }
+vec3 rightAt(vec2 at) {
+  at.x -= shift;
+  return at.x < 0.0 || at.x > 1.0 ? vec3(0) : see(right, rightPart, inView(at), level);
 }
-vec3 toLight(vec3 c) { return mix(pow((c + 0.055) / 1.055, vec3(2.4)), c / 12.92, lessThanEqual(c, vec3(0.04045))); }
-vec3 toSrgb(vec3 c) { return mix(1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, c * 12.92, lessThanEqual(c, vec3(0.0031308))); }
+vec3 decoded(vec3 c) { return ${light ? "mix(pow((c + 0.055) / 1.055, vec3(2.4)), c / 12.92, lessThanEqual(c, vec3(0.04045)))" : "c"}; }
+vec3 encoded(vec3 c) { return ${light ? "mix(1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, c * 12.92, lessThanEqual(c, vec3(0.0031308)))" : "c"}; }
 
-void main() {
-  bool beside = mode == 3 || mode == 4;
-  vec2 eye = beside ? vec2(fract(at.x * 2.0), at.y) : at;
-  vec2 eyeOfRight = eye - vec2(shift, 0);
-  vec3 l = see(left, leftPart, inView(eye), level);
-  vec3 r = eyeOfRight.x < 0.0 || eyeOfRight.x > 1.0 ? vec3(0) : see(right, rightPart, inView(eyeOfRight), level);
-  vec3 shown = l;
-  if (mode == 0) shown = at.x < slider ? l : r;
-  if (mode == 2) shown = r;
-  if (beside) shown = (at.x < 0.5) == (mode == 3) ? l : r;
-  if (mode == 5) {
-    shown = light ? leftMix * toLight(l) + rightMix * toLight(r) : leftMix * l + rightMix * r;
-    shown = clamp(shown, 0.0, 1.0);
-    if (light) shown = toSrgb(shown);
-  }
-  if (mode == 6) shown = abs(l - r);
-  if (mode == 7) shown = see(depth, depthPart, inView(at), level).rrr;
-  if (mode == 8) shown = mix(see(warped, leftPart, at, level), vec3(1, 0, 1), step(0.5, see(hole, leftPart, at, level).r));
-  color = vec4(shown, 1);
-}`;
+void main() { color = vec4(${SHOWN[mode]}, 1); }`;
 
 /**
  * The right view from left view and depth. A point of inverse depth q is seen at x + (screen - q) * disparity.
@@ -186,5 +182,5 @@ export function upload(gl, unit, source) {
   gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, still ? gl.NONE : gl.BROWSER_DEFAULT_WEBGL);
   gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, source);
   if (still) gl.generateMipmap(gl.TEXTURE_2D);
-  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, still ? gl.LINEAR_MIPMAP_LINEAR : gl.LINEAR);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, still ? gl.LINEAR_MIPMAP_NEAREST : gl.LINEAR);
 }
