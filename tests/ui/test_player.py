@@ -1,5 +1,7 @@
 """The player in a browser: every mode against the same in NumPy, films of every layout, keys, names."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +181,13 @@ def test_a_right_view_alone_is_shown_beside_the_left_film(page, folder, film):
     page.run(f"{seek}.value = 0.56; {seek}.dispatchEvent(new Event('input'))")
     page.run("player.mode = 'sbs'")
     page.shows(40, 215)
+    page.run("document.querySelector('.player-play').click()")
+    seen = set()
+    until = time.monotonic() + 30
+    while len(seen) < 4 and time.monotonic() < until:
+        seen.add(tuple(page.drawn()[5, [4, -4], 0].tolist()))
+    assert len(seen) == 4
+    assert [pair for pair in seen if abs(sum(pair) - 255) > 3] == []
 
 
 def test_films_that_cannot_be_shown_say_why(page, folder, film):
