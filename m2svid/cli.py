@@ -66,6 +66,8 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "init": Verb("the start of training from Stable Video Diffusion", "m2svid.weights.verbs:init"),
     },
     "bench": {
+        "gpu": Verb("everything about a GPU, at full size", "m2svid.bench.gpu.run:run"),
+        "merge": Verb("the report of `bench gpu` in BENCHMARKS.md", "m2svid.bench.gpu.tables:merge"),
         "warp": Verb("warp and mask closing, ms a frame", "m2svid.bench.warp:run"),
         "fill": Verb("views made without a model against true ones", "m2svid.bench.fill:run"),
         "loader": Verb("samples/s of the training loader", "m2svid.bench.loader:run"),

@@ -5,10 +5,7 @@ Shapes: B clips (1), T frames, h w latent size, C channels.
 
 from __future__ import annotations
 
-import ctypes
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -18,6 +15,7 @@ from torch import Tensor
 
 from m2svid.attention import AttentionStrategy, Disoccluded, Factorized, Selection
 from m2svid.attention.base import over_frames, project_out
+from m2svid.bench.clock import Clock
 from m2svid.model.conditioning import Conditioning
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SpaceToDepth
@@ -71,6 +69,7 @@ def run(
         reference.
     """
     torch.manual_seed(0)
+    clock = Clock(device)
     unet = _unet(channels, layers).to(device).eval()
     {"float32": unet.float, "bfloat16": unet.bfloat16, "float16": unet.half}[dtype]()
     inputs = _inputs(unet, frames, (height // 8, width // 8), holes)
@@ -83,7 +82,7 @@ def run(
     for forward in passes.values():
         forward()
     # in turns, so that a slow spell of the machine hits all alike
-    times = [{name: _seconds(forward, device) for name, forward in passes.items()} for _ in range(repeats)]
+    times = [{name: clock.time(forward) for name, forward in passes.items()} for _ in range(repeats)]
     result: dict[str, float | int | str] = {
         "frames": frames,
         "height": height,
@@ -95,7 +94,7 @@ def run(
     }
     for name, forward in passes.items():
         result[f"{name}_s"] = median(turn[name] for turn in times)
-        result[f"{name}_peak_mib"] = _peak_mib(forward, device)
+        result[f"{name}_peak_mib"] = _peak_mib(forward, clock)
     for name in ("disoccluded", "recomputed"):
         result[f"{name}_time_ratio"] = median(turn[name] / turn["factorized"] for turn in times)
         result[f"{name}_memory_ratio"] = float(result[f"{name}_peak_mib"]) / float(
@@ -142,30 +141,8 @@ def _forward(
     return forward
 
 
-def _seconds(function: Callable[[], None], device: str) -> float:
-    start = time.perf_counter()
-    function()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def _peak_mib(function: Callable[[], None], device: str) -> float:
+def _peak_mib(function: Callable[[], None], clock: Clock) -> float:
     """Peak memory above the level before the call."""
-    if device.startswith("cuda"):
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        function()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory otherwise
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew at what is resident now
-    before = _resident_kib("VmRSS")
+    before = clock.restart_peak()
     function()
-    return (_resident_kib("VmHWM") - before) / 2**10
-
-
-def _resident_kib(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1])
-    raise OSError(f"/proc/self/status has no {field}")
+    return (clock.peak() - before) / 2**20

@@ -68,7 +68,7 @@ def run(
     result: dict[str, float | int | str] = {"frames": frames, "width": width, "height": height}
     result["threads"] = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        film, depth = _make(Path(folder), frames, width, height)
+        film, depth = make_film(Path(folder), frames, width, height)
         for name, spent in _stages(Video(film), depth, disparity, Path(folder) / "piece").items():
             result[f"{name}_frames_per_s"] = round(min(frames, WINDOW) / spent, 2)
         if weights is not None:
@@ -87,7 +87,7 @@ def run(
         result["decode_and_encode_frames_per_s"] = round(frames / reference, 2)
         result["ratio"] = round(seconds / reference, 3)
         if long_frames:
-            film, depth = _make(Path(folder), long_frames, width, height)
+            film, depth = make_film(Path(folder), long_frames, width, height)
             seconds, longer = measured(_convert, film, depth, disparity)
             result["long_frames"] = long_frames
             result["long_convert_frames_per_s"] = round(long_frames / seconds, 2)
@@ -161,7 +161,7 @@ def _time(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _make(folder: Path, frames: int, width: int, height: int) -> tuple[Path, Path]:
+def make_film(folder: Path, frames: int, width: int, height: int) -> tuple[Path, Path]:
     """A moving textured film and its depth: a near square before a slope."""
     film, depth = folder / f"film{frames}.mp4", folder / f"depth{frames}.npz"
     rng = np.random.default_rng(0)

@@ -62,9 +62,9 @@ def run(
         and what share of one process's CPU time each stage takes.
     """
     if folder is not None:
-        return _measure(_write(Path(folder), clips, size), samples, workers)
+        return _measure(write_shards(Path(folder), clips, size), samples, workers)
     with tempfile.TemporaryDirectory() as temporary:
-        return _measure(_write(Path(temporary), clips, size), samples, workers)
+        return _measure(write_shards(Path(temporary), clips, size), samples, workers)
 
 
 def _measure(urls: list[str], samples: int, workers: int) -> dict[str, float | int | str]:
@@ -81,15 +81,15 @@ def _measure(urls: list[str], samples: int, workers: int) -> dict[str, float | i
     }
     for number in sorted({1, workers}):
         name = f"samples_per_s_with_{number}_workers"
-        result[name] = _speed_in_parallel(urls, samples, number)
-        result[f"{name}_unwarped"] = _speed_in_parallel(urls, samples, number, warp=False)
+        result[name] = speed_in_parallel(urls, samples, number)
+        result[f"{name}_unwarped"] = speed_in_parallel(urls, samples, number, warp=False)
     for number, bucket in enumerate(PAPER_BUCKETS):
         times = loader[number :: len(PAPER_BUCKETS)]
         result[f"s_{bucket.frames}x{bucket.height}x{bucket.width}"] = sum(times) / len(times)
     return result | _shares(urls, samples)
 
 
-def _write(folder: Path, clips: int, size: int) -> list[str]:
+def write_shards(folder: Path, clips: int, size: int) -> list[str]:
     with ShardWriter(folder, "bench", max_clips=1) as writer:
         for seed in range(clips):
             world = ProceduralWorld(seed=seed, height=size, width=size, num_frames=15).render()
@@ -138,7 +138,7 @@ def _decord_seconds(clip: RawClip, batch: StereoBatch) -> float:
     return time.perf_counter() - start
 
 
-def _speed_in_parallel(urls: list[str], samples: int, workers: int, warp: bool = True) -> float:
+def speed_in_parallel(urls: list[str], samples: int, workers: int, warp: bool = True) -> float:
     """Samples a second, once all workers are at work."""
     batches = iter(_loader(urls, workers, warp))
     _take(batches, 2 * workers)

@@ -93,7 +93,7 @@ class Networks:
             encoder = build("image_encoder", sizes["image_encoder"])
         networks = cls(unet, build("vae", sizes["vae"]), encoder)
         for item in fields(cls):
-            _fill(getattr(networks, item.name), device, dtype)
+            fill(getattr(networks, item.name), device, dtype)
         return networks
 
     @property
@@ -108,7 +108,7 @@ class Networks:
         }
 
 
-def _fill(module: nn.Module, device: str, dtype: torch.dtype) -> None:
+def fill(module: nn.Module, device: str, dtype: torch.dtype) -> None:
     """Give a module without memory random numbers of the usual size."""
     nn.Module.to(module, dtype)  # diffusers' own warns of modules to be kept, though there are none
     module.requires_grad_(False).eval().to_empty(device=device)
@@ -128,6 +128,29 @@ def attention_of(name: str) -> AttentionStrategy:
     return Disoccluded() if name == "m2svid" else Factorized()
 
 
+def make_model(name: str, networks: Networks, gradient_checkpointing: bool = False) -> M2SVid:
+    """The model of a method.
+
+    Args:
+        name: stereocrafter_N with N steps, m2svid_factorized (without full attention) or m2svid.
+        networks: its own.
+        gradient_checkpointing: as in training.
+    """
+    crafter = name.startswith("stereocrafter")
+    if gradient_checkpointing:
+        networks.unet.enable_gradient_checkpointing()
+    return M2SVid(
+        networks.unet,
+        wrap(
+            networks.vae, gradient_checkpointing=gradient_checkpointing, decode_chunk=2 if crafter else None
+        ),
+        wrap(networks.encoder),
+        conditioning_of(name),
+        attention_of(name),
+        STEREOCRAFTER if crafter else None,
+    )
+
+
 def predictor(name: str, networks: Networks) -> Callable[[StereoBatch], Tensor]:
     """A function from a clip to its right view, the method's own warp included.
 
@@ -138,16 +161,8 @@ def predictor(name: str, networks: Networks) -> Callable[[StereoBatch], Tensor]:
     if name == "svg":
         return _svg(networks)
     crafter = name.startswith("stereocrafter")
-    model = M2SVid(
-        networks.unet,
-        wrap(networks.vae, gradient_checkpointing=False, decode_chunk=2 if crafter else None),
-        wrap(networks.encoder),
-        conditioning_of(name),
-        attention_of(name),
-        STEREOCRAFTER if crafter else None,
-    )
     method = StereoCrafter("", "", int(name.rpartition("_")[2])) if crafter else Weights("", name)
-    method.model = model
+    method.model = make_model(name, networks)
 
     def predict(clip: StereoBatch) -> Tensor:
         return method.predict(warped_by(method.warp, clip), _generator(clip))

@@ -5,7 +5,6 @@ Shapes: T frames, H W pixels.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from m2svid.bench.clock import Clock
 from m2svid.synthetic.world import ProceduralWorld
 from m2svid.warping.mask import CLOSING_SIZE, close_hole
 from m2svid.warping.splat import warp
@@ -44,6 +44,7 @@ def run(
     hole = warp(left, disparity)[1]
     frames_np = (seen.left.movedim(1, -1).contiguous().numpy(), seen.disparity[:, 0].numpy())
     holes_np = hole[:, 0].byte().cpu().numpy()
+    clock = Clock(device)
     work: dict[str, Callable[[], object]] = {
         "warp": lambda: warp(left, disparity),
         "close": lambda: close_hole(hole),
@@ -52,9 +53,7 @@ def run(
     }
     with _threads(threads):
         # in turns, so that a slow spell of the machine hits all alike
-        turns = [{name: _seconds(part, device) for name, part in work.items()} for _ in range(repeats + 1)][
-            1:
-        ]
+        turns = [{name: clock.time(part) for name, part in work.items()} for _ in range(repeats + 1)][1:]
     ms = {name: 1000 * median(turn[name] for turn in turns) / frames for name in work}
     return {
         "frames": frames,
@@ -117,14 +116,6 @@ def _differences(
         wrong += int((warped[t].transpose(1, 2, 0) != expected).any(-1).sum())
         wrong += int((hole[t, 0] != expected_hole).sum() + (closed[t, 0] != _opencv_close(holes[t])).sum())
     return wrong
-
-
-def _seconds(part: Callable[[], object], device: str) -> float:
-    start = time.perf_counter()
-    part()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 @contextmanager

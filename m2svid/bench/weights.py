@@ -88,7 +88,7 @@ def run(folder: str | None = None, full_size: bool = True) -> dict[str, float | 
             result.update({f"{name}_{key}": round(number, 3) for key, number in took.items()})
             return value
 
-        result["parameters_millions"] = step("generate", _generate, path / NAME, sizes)
+        result["parameters_millions"] = step("generate", generate, path / NAME, sizes)
         result["file_gb"] = round((path / NAME).stat().st_size / 1e9, 3)
         step("reference_load", _plain_load, path / NAME)
         step("import", _import, path / NAME, path / "model")
@@ -101,7 +101,8 @@ def run(folder: str | None = None, full_size: bool = True) -> dict[str, float | 
     return result
 
 
-def _generate(path: Path, sizes: dict[Component, dict[str, Any]]) -> float:
+def generate(path: Path, sizes: dict[Component, dict[str, Any]]) -> float:
+    """Write random float16 weights in the published layout, and tell their number in millions."""
     torch.manual_seed(0)
     parts = Parts(
         **{

@@ -1,0 +1,1 @@
+"""Everything worth knowing about a card in one run: speed, memory, limits, agreement."""
