@@ -6,11 +6,9 @@ import torch
 from m2svid.warping.fill import fill_from_background
 from m2svid.warping.mask import close_hole, disoccluded, mask_latent
 from m2svid.warping.splat import warp
+from tests.gpu import NEEDS_GPU
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = list(NEEDS_GPU)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16])
