@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from m2svid.model.vae import SpaceToDepth
 from m2svid.recipes import EndToEnd
@@ -21,3 +23,24 @@ def make_module(seed=0, **options):
 
 def make_batch(keys=("made/a", "made/b"), seed=0, index=0):
     return replace(tiny.batch(B=len(keys), T=2, H=16, W=32, seed=seed), keys=tuple(keys), index=index)
+
+
+def fit(module, folder, batches, steps=None, callbacks=(), ckpt_path=None, **options):
+    """The trainer of a fit that saves `step=N.ckpt` after every step."""
+    save = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer = Trainer(
+        max_steps=steps or len(batches),
+        accelerator="cpu",
+        logger=False,
+        callbacks=[*callbacks, save],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None), ckpt_path=ckpt_path)
+    return trainer
+
+
+def some_batches(number):
+    """Batches of one clip."""
+    return [make_batch((f"made/{i}",), seed=i, index=i) for i in range(number)]

@@ -59,6 +59,7 @@ class ModelCard:
         backbone: `path` and `variant` of the weights that Stable Video Diffusion's frozen networks come from;
             None = they are with the model, or it has none.
         step: optimizer steps of training; None = unknown.
+        averaged: decay of the moving average over the steps that the weights are; None = they are no average.
         version: of the project, when the card was written.
     """
 
@@ -68,6 +69,7 @@ class ModelCard:
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     backbone: Mapping[str, str | None] | None = None
     step: int | None = None
+    averaged: float | None = None
     version: str = field(default_factory=lambda: version("m2svid"))
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -18,6 +19,7 @@ from m2svid.model.image_encoder import NoImageEncoder
 from m2svid.model.m2svid import M2SVid
 from m2svid.model.unet import ConditionedUNet
 from m2svid.model.vae import SpaceToDepth, VideoAutoencoder
+from m2svid.training.stages import Stage, check_stages
 from m2svid.weights.fetch import resolve
 from m2svid.weights.load import decide, open_weights
 from m2svid.weights.parts import load, wrap
@@ -62,8 +64,8 @@ class StableVideoDiffusion(Backbone):
         path: local folder or file, or hub id.
         variant: of a folder's files, such as "fp16"; None = the default ones, or the only ones there are.
             Weights are used in float32 in any case.
-        gradient_checkpointing: recompute the activations of U-Net and decoder in the backward pass; saves
-            memory.
+        gradient_checkpointing: recompute activations in the backward pass, which saves memory: of "unet" and
+            "decoder", of those that are named, or of all (true). The encoder has no backward pass.
         encode_chunk: frames encoded at a time, see `SVDAutoencoder`.
         decode_chunk: frames decoded at a time, see `SVDAutoencoder`; None = the whole clip, exact.
     """
@@ -72,13 +74,15 @@ class StableVideoDiffusion(Backbone):
         self,
         path: str = SVD_XT,
         variant: str | None = None,
-        gradient_checkpointing: bool = True,
+        gradient_checkpointing: bool | Sequence[Stage] = True,
         encode_chunk: int | None = None,
         decode_chunk: int | None = None,
     ) -> None:
         self.path = path
         self.variant = variant
-        self.gradient_checkpointing = gradient_checkpointing
+        if isinstance(gradient_checkpointing, bool):
+            gradient_checkpointing = get_args(Stage) if gradient_checkpointing else ()
+        self.gradient_checkpointing = check_stages("gradient_checkpointing", gradient_checkpointing)
         self.encode_chunk = encode_chunk
         self.decode_chunk = decode_chunk
 
@@ -112,7 +116,7 @@ class StableVideoDiffusion(Backbone):
         unet = networks["unet"]
         vae = wrap(
             networks["vae"],
-            gradient_checkpointing=self.gradient_checkpointing,
+            gradient_checkpointing="decoder" in self.gradient_checkpointing,
             encode_chunk=self.encode_chunk,
             decode_chunk=self.decode_chunk,
         )
@@ -120,7 +124,7 @@ class StableVideoDiffusion(Backbone):
         if unet.config.in_channels != channels:
             log.info("widening conv_in from %d to %d input channels", unet.config.in_channels, channels)
             widen_conv_in(unet, conditioning)
-        if self.gradient_checkpointing:
+        if "unet" in self.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         local = Path(self.path)
         return M2SVid(

@@ -118,7 +118,7 @@ def _sum_over_processes(sums: dict[str, float | torch.Tensor]) -> dict[str, floa
 
 
 class Throughput(_IntervalLog):
-    """Log samples/s of all processes, the share of time they wait for data, and the clips left out.
+    """Log samples/s and frames/s of all processes, the share of time they wait for data, clips left out.
 
     Also the peak memory of the first process in GB: the device's on CUDA, the resident set on a CPU.
     """
@@ -140,14 +140,17 @@ class Throughput(_IntervalLog):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: StereoBatch, batch_idx: int
     ) -> None:
         self._batch_end = now = time.perf_counter()
-        self._add(samples=len(batch.keys), skipped=batch.skipped, elapsed=now - self._begin)
+        clips = len(batch.keys)
+        self._add(samples=clips, frames=clips * batch.num_frames, skipped=batch.skipped)
+        self._add(elapsed=now - self._begin)
         self._begin = now
         self._log_if_due(trainer, pl_module)
 
     def values(self, sums: dict[str, float], pl_module: LightningModule) -> dict[str, float]:
-        processes = pl_module.trainer.world_size
+        seconds = sums["elapsed"] / pl_module.trainer.world_size
         return {
-            "speed/samples_per_s": sums["samples"] / (sums["elapsed"] / processes),
+            "speed/samples_per_s": sums["samples"] / seconds,
+            "speed/frames_per_s": sums["frames"] / seconds,
             "speed/data_wait_share": sums["waited"] / sums["elapsed"],
             "speed/peak_memory_gb": peak_memory_gb(pl_module.device),
             "data/skipped_clips": sums["skipped"],

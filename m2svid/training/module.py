@@ -26,8 +26,10 @@ from m2svid.metrics.stereo import MetricName
 from m2svid.model.card import ModelCard
 from m2svid.model.conditioning import Conditioning, InputName
 from m2svid.recipes import EndToEnd, Loss, Recipe
+from m2svid.training.averaging import CURRENT, go_on_from_current
 from m2svid.training.backbone import Backbone
 from m2svid.training.sharding import gather, release
+from m2svid.training.stages import Stage, check_stages, compile_stages
 from m2svid.weights.checkpoint import CARD, PREFIXES
 from m2svid.weights.mismatch import check
 from m2svid.weights.parts import shapes_of
@@ -63,6 +65,8 @@ class M2SVidModule(LightningModule):
         films: `test` keeps every method's clips as lossless films beside the results, for `report` to show.
         init_unet: Lightning checkpoint whose U-Net weights training or evaluation starts from (unlike
             `--ckpt_path`, which also restores optimizer, step and data position).
+        compile: parts of the model that `torch.compile` makes code of when training begins, "unet" and
+            "decoder"; every size of clips is compiled when it first appears.
         seed: seeds everything random in a step, together with rank and batch; the command line sets it to
             `seed_everything`.
     """
@@ -83,6 +87,7 @@ class M2SVidModule(LightningModule):
         metric_weights: dict[str, str] | None = None,
         films: bool = False,
         init_unet: str | None = None,
+        compile: Sequence[Stage] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -99,7 +104,9 @@ class M2SVidModule(LightningModule):
         self.make_lr_scheduler = lr_scheduler
         self.noise_aug = noise_aug
         self.films = films
+        self.compiled = check_stages("model.compile", compile)
         self.seed = seed
+        self.averaged: float | None = None  # decay of `AverageWeights`
         self._loaded_step = 0
         self._losses: list[tuple[tuple[str, ...], Loss]] = []  # since the last optimizer step
         self.register_state_dict_post_hook(_keep)
@@ -118,7 +125,8 @@ class M2SVidModule(LightningModule):
             raise UserError(f"model.init_unet: {path} is no checkpoint that `fit` has written") from error
         self.load_state_dict(state)
         self._read_card(checkpoint, path)
-        log.info("U-Net weights from %s (step %s)", path, checkpoint.get("global_step"))
+        averaged = ", averaged" if self._made_as is not None and self._made_as.averaged else ""
+        log.info("U-Net weights from %s (step %s%s)", path, checkpoint.get("global_step"), averaged)
 
     # ------------------------------------------------------------------ training
 
@@ -130,6 +138,7 @@ class M2SVidModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_fit_start(self) -> None:
+        compile_stages(self.model, self.compiled, self.trainer.strategy)
         # also refuses now, not at the first checkpoint, what a card can't name
         self._say_overruled(self._card())
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -271,7 +280,7 @@ class M2SVidModule(LightningModule):
         """Of the model as it is evaluated: with the recipe's sampler."""
         card = self.model.card(step)
         usage = replace(card.usage, sampler=self.recipe.sampler, noise_aug=self.noise_aug)
-        return replace(card, usage=usage)
+        return replace(card, usage=usage, averaged=self.averaged)
 
     def _say_overruled(self, card: ModelCard, names: Sequence[str] = ("conditioning", "attention")) -> None:
         """Log what the configuration changes of a model whose weights say how they were made."""
@@ -282,6 +291,8 @@ class M2SVidModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._loaded_step = checkpoint["global_step"]
+        if CURRENT in checkpoint and self._trainer is not None and self._trainer.state.fn == "fit":
+            go_on_from_current(checkpoint)
         self._read_card(checkpoint, "the checkpoint")
 
     def _read_card(self, checkpoint: dict[str, Any], source: str) -> None:

@@ -24,10 +24,8 @@ LAST = "last.ckpt"
 _MEASURED = tuple(
     f"model.{name}" for name in ("metrics", "methods", "protocol", "vgg_weights", "metric_weights", "films")
 )
-_MEMORY = tuple(
-    f"model.backbone.init_args.{name}"
-    for name in ("path", "variant", "gradient_checkpointing", "encode_chunk", "decode_chunk")
-)
+_NETWORKS = ("path", "variant", "gradient_checkpointing", "encode_chunk", "decode_chunk")
+_RESOURCES = ("model.compile", *(f"model.backbone.init_args.{name}" for name in _NETWORKS))
 # What an interrupted run can't change: a checkpoint brings its own, or the run would be of two kinds.
 _TRAINED = ("model", "seed_everything", "global_batch")
 # What the values in the CSV files of an evaluation depend on.
@@ -112,7 +110,7 @@ class Run:
                 )
             return
         fixed = {name: pair for name, pair in changed.items() if _under(name, _TRAINED)}
-        fixed = {name: pair for name, pair in fixed.items() if not _under(name, (*_MEASURED, *_MEMORY))}
+        fixed = {name: pair for name, pair in fixed.items() if not _under(name, (*_MEASURED, *_RESOURCES))}
         if fixed:
             raise UserError(
                 f"{self.folder} continues as it began, but {told(fixed)}: leave that as it was, or begin "
@@ -133,7 +131,9 @@ class Run:
         if not self.owns(checkpoint):
             raise UserError(f"{checkpoint} is no checkpoint of {self.folder}: {own_folder} and --config")
         changed = {name: pair for name, pair in differences(old, new).items() if _under(name, _EVALUATED)}
-        changed = {name: pair for name, pair in changed.items() if not _under(name, (*_MEASURED, *_MEMORY))}
+        changed = {
+            name: pair for name, pair in changed.items() if not _under(name, (*_MEASURED, *_RESOURCES))
+        }
         if changed:
             raise UserError(f"{self.folder} was trained otherwise, {told(changed)}: {own_folder}")
 

@@ -55,33 +55,34 @@ class FullyShardedStrategy(DDPStrategy):
         fully_shard(unet, mesh=mesh, reshard_after_forward=True)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        return self._whole(super().lightning_module_state_dict())
+        return whole(super().lightning_module_state_dict(), self.is_global_zero)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        return self._whole(super().optimizer_state(optimizer))
-
-    def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Whole tensors in the first process, which writes the checkpoint; empty ones in the others."""
-
-        def gather(shard: DTensor) -> Tensor:
-            tensor = shard.full_tensor()
-            return tensor.cpu() if self.is_global_zero else tensor.new_empty(0)
-
-        return apply_to_collection(state, DTensor, gather)
+        return whole(super().optimizer_state(optimizer), self.is_global_zero)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             numbers = [number for group in state["param_groups"] for number in group["params"]]
             shards = {
-                number: {name: _like(parameter, value) for name, value in state["state"][number].items()}
+                number: {name: like(parameter, value) for name, value in state["state"][number].items()}
                 for number, parameter in zip(numbers, parameters, strict=True)
                 if number in state["state"]
             }
             optimizer.load_state_dict({**state, "state": shards})
 
 
-def _like(parameter: nn.Parameter, value: Any) -> Any:
+def whole(state: dict[str, Any], first: bool) -> dict[str, Any]:
+    """Whole tensors in the `first` process, which writes the checkpoint; empty ones in the others."""
+
+    def gather_shard(shard: DTensor) -> Tensor:
+        tensor = shard.full_tensor()
+        return tensor.cpu() if first else tensor.new_empty(0)
+
+    return apply_to_collection(state, DTensor, gather_shard)
+
+
+def like(parameter: Tensor, value: Any) -> Any:
     """`value` sharded as `parameter` is, if it has its shape."""
     if not isinstance(parameter, DTensor) or getattr(value, "shape", None) != parameter.shape:
         return value

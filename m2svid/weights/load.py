@@ -240,11 +240,12 @@ def load(
         card.backbone,
     ).eval()
     log.info(
-        "%s: %s, every tensor matched; conditioning %s, attention %s",
+        "%s: %s, every tensor matched; conditioning %s, attention %s%s",
         opened.path,
         opened.format,
         ", ".join(model.conditioning.inputs),
         type(model.attention).__name__,
+        f"; averaged over the steps of training with decay {card.averaged:g}" if card.averaged else "",
     )
     return model
 

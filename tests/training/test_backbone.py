@@ -14,6 +14,7 @@ from m2svid.attention import Disoccluded
 from m2svid.errors import UserError
 from m2svid.model.conditioning import Conditioning
 from m2svid.model.vae import SpaceToDepth
+from m2svid.recipes import EndToEnd
 from m2svid.training.backbone import SmallRandom, StableVideoDiffusion
 from tests.model import tiny
 
@@ -49,6 +50,22 @@ def test_loads_and_widens(folder):
     assert model.unet.is_gradient_checkpointing
     assert model.vae.model.is_gradient_checkpointing
     assert model.predict(tiny.batch()).isfinite().all()
+
+
+def test_activations_are_recomputed_where_it_is_chosen(folder):
+    """With the same gradients of the whole loss, through decoder and U-Net."""
+    gradients = {}
+    for stages in (False, True, ("unet",), ("decoder",)):
+        model = build(folder, gradient_checkpointing=stages)
+        model.eval().requires_grad_(False).unet.requires_grad_(True).train()
+        chosen = {True: ("unet", "decoder"), False: ()}.get(stages, stages)
+        checkpoints = {"unet": model.unet, "decoder": model.vae.model}
+        assert [n for n, part in checkpoints.items() if part.is_gradient_checkpointing] == list(chosen)
+        loss = EndToEnd(lpips=0)(model, tiny.batch(B=1), torch.Generator().manual_seed(0))
+        loss.total.backward()
+        gradients[stages] = {name: p.grad for name, p in model.unet.named_parameters()}
+    for stages, found in gradients.items():
+        torch.testing.assert_close(found, gradients[False], msg=str(stages))
 
 
 def test_folder_with_the_wanted_channels_is_taken_as_it_is(folder):

@@ -66,7 +66,7 @@ def test_throughput_of_made_up_times(clock):
         (3, 4, 1, 0),
         (50, 1, 1, 0),
     ]:
-        batch = SimpleNamespace(keys=("key",) * clips, skipped=skipped)
+        batch = SimpleNamespace(keys=("key",) * clips, skipped=skipped, num_frames=4)
         clock.now += wait
         throughput.on_train_batch_start(trainer, module, batch, 0)
         clock.now += train
@@ -76,6 +76,7 @@ def test_throughput_of_made_up_times(clock):
     (two, first), (four, second) = trainer.loggers[0].lines  # the last batch is in no full window
     assert (two, four) == (2, 4)
     assert first["speed/samples_per_s"] == pytest.approx(5 / 10)
+    assert first["speed/frames_per_s"] == pytest.approx(4 * 5 / 10)
     assert first["speed/data_wait_share"] == pytest.approx(3 / 10)
     assert first["data/skipped_clips"] == 3
     assert second["speed/samples_per_s"] == pytest.approx(2 / 8)
@@ -92,7 +93,7 @@ def test_every_batch_is_in_one_interval_where_gradients_accumulate():
     throughput.on_train_start(trainer, module)
     for number in range(1, 13):
         trainer.global_step = number // 3
-        batch = SimpleNamespace(keys=("key",), skipped=number)
+        batch = SimpleNamespace(keys=("key",), skipped=number, num_frames=1)
         throughput.on_train_batch_start(trainer, module, batch, 0)
         throughput.on_train_batch_end(trainer, module, None, batch, 0)
     logged = [(step, values["data/skipped_clips"]) for step, values in trainer.loggers[0].lines]

@@ -22,6 +22,7 @@ from m2svid import M2SVid
 from m2svid.data.buckets import Bucket
 from m2svid.data.stream import DatasetSpec
 from m2svid.data.transforms import EvalClip
+from m2svid.training.averaging import CURRENT, AverageWeights
 from m2svid.training.callbacks import LossBreakdown, Pictures, Throughput
 from m2svid.training.datamodule import StereoDataModule
 from tests.data.clips import write_shards
@@ -80,6 +81,7 @@ def trainer(folder: Path, name: str, steps: int = STEPS, **options) -> Trainer:
             Pictures(every_n_steps=2),
             Throughput(),
             LossBreakdown(),
+            AverageWeights(0.5),
         ],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -129,7 +131,7 @@ def load(path: Path) -> dict:
 
 
 def assert_close(one: dict, two: dict) -> None:
-    for key in ("state_dict", "optimizer_states"):
+    for key in ("state_dict", CURRENT, "optimizer_states"):
         torch.testing.assert_close(one[key], two[key], rtol=1e-4, atol=1e-6)
     assert one["global_step"] == two["global_step"]
 

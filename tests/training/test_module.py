@@ -1,14 +1,11 @@
 """The module's checkpoints, randomness and evaluation steps, without a trainer where none is needed."""
 
-import functools
 import logging
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from m2svid.errors import UserError
 from m2svid.model.sampler import Sampler
@@ -16,7 +13,7 @@ from m2svid.recipes import LatentOnly, Loss, Recipe, StandardDiffusion
 from m2svid.training.backbone import SmallRandom
 from m2svid.training.module import M2SVidModule
 from m2svid.weights.mismatch import MismatchError
-from tests.tiny_module import make_batch, make_module
+from tests.tiny_module import fit, make_batch, make_module, some_batches
 
 
 def at_rank(module, rank):
@@ -171,25 +168,6 @@ class Exploding(Recipe):
         return Loss(total, {"latent": total, "l1": total * 0 + 1})
 
 
-def fit(module, folder, batches, steps=None, callbacks=(), ckpt_path=None, **options):
-    save = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
-    trainer = Trainer(
-        max_steps=steps or len(batches),
-        accelerator="cpu",
-        logger=False,
-        callbacks=[*callbacks, save],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
-    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None), ckpt_path=ckpt_path)
-    return trainer
-
-
-def some_batches(number):
-    return [make_batch((f"made/{i}",), seed=i, index=i) for i in range(number)]
-
-
 def test_a_loss_that_is_not_finite_ends_the_run_before_the_weights_change(tmp_path):
     module = make_module(recipe=Exploding(good=2), optimizer=lambda p: torch.optim.SGD(p, 0.1))
     sentence = r"loss of step 3 isn't finite \(clips made/2: latent nan, l1 nan\): .*model\.optimizer.*lr"
@@ -278,22 +256,3 @@ def test_a_module_around_it_keeps_and_loads_the_trained_parameters_only():
     del state["module.model.unet.conv_in.bias"]
     with pytest.raises(RuntimeError, match=r"conv_in\.bias"):
         Child(other).load_state_dict(state)
-
-
-def test_averaged_weights_are_those_of_a_checkpoint(tmp_path):
-    """With Lightning's callback; it opens like any other, and a run goes on from its own weights."""
-
-    def run(steps, **options):
-        module = make_module(optimizer=functools.partial(torch.optim.SGD, lr=0.1))
-        average = EMAWeightAveraging(decay=0.25)
-        fit(module, tmp_path, some_batches(3), steps=steps, callbacks=[average], **options)
-        return torch.load(tmp_path / f"step={steps}.ckpt", weights_only=True)
-
-    both, name = run(2), "model.unet.conv_in.weight"
-    first = torch.load(tmp_path / "step=1.ckpt", weights_only=True)["state_dict"][name]
-    assert set(both["state_dict"]) == set(make_module().state_dict())
-    expected = 0.25 * first + 0.75 * both["current_model_state"][name]
-    torch.testing.assert_close(both["state_dict"][name], expected)
-    assert not torch.equal(first, both["current_model_state"][name])
-    make_module(init_unet=str(tmp_path / "step=2.ckpt"))
-    assert run(3, ckpt_path=tmp_path / "step=2.ckpt")["global_step"] == 3
