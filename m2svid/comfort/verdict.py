@@ -45,13 +45,14 @@ def judge(shot: ShotParallax, before: ShotParallax | None, profile: Profile) -> 
     jump = shot.jump(before)
     if jump is not None and abs(jump) > JUMP * profile.range:
         notes.append(f"its middle jumps by {jump:+.1f} % at the cut before")
-    return Verdict(_against_limits(shot, profile), tuple(notes))
+    return Verdict(against_limits(shot.ends, profile), tuple(notes))
 
 
-def _against_limits(shot: ShotParallax, profile: Profile) -> VerdictName:
-    if shot.ends is None:
+def against_limits(ends: tuple[float, float] | None, profile: Profile) -> VerdictName:
+    """Compare a shot's nearest and farthest parallax, % of the width, with a profile; None = not known."""
+    if ends is None:
         return "unknown"
-    near, far = shot.ends
+    near, far = ends
     inside = profile.nearest - TOLERANCE <= near and far <= profile.farthest + TOLERANCE
     if not inside or far - near > profile.range + 2 * TOLERANCE:
         return "strong"

@@ -21,7 +21,7 @@ from m2svid.comfort.pairs import StereoFilm, Views, find_views, matched_parallax
 from m2svid.comfort.profiles import Placement, Profile, open_profile
 from m2svid.comfort.report import Measured, assess, draw_parallax
 from m2svid.convert.options import WarpOptions
-from m2svid.convert.report import Reporter
+from m2svid.convert.report import Event, Reporter
 from m2svid.convert.setup import Models, fit_depth, open_film
 from m2svid.convert.stereo_options import PlacementOptions
 from m2svid.depth.base import DepthEstimator
@@ -97,7 +97,49 @@ def comfort(
             stereo = StereoFilm(video, views, None if right is None else open_film(right, chosen))
             shots += _matched(stereo, film, times, profile, advance)
     facts = {"name": input.name, "source": source, "frames": len(film.times), "seconds": round(times[-1], 3)}
-    return _write(page, {"film": facts} | assess(shots, profile))
+    told = _write(page, {"film": facts} | assess(shots, profile))
+    report.say(Event("done", f"{page} is complete", {"file": str(page)}))
+    return told
+
+
+@dataclass(frozen=True)
+class ShotSpread:
+    """A shot, and how far its depth reaches.
+
+    Attributes:
+        begin: s from the film's beginning.
+        end: s.
+        spread: inverse depth of its far and its near end; None = not known.
+    """
+
+    begin: float
+    end: float
+    spread: tuple[float, float] | None
+
+
+def find_spreads(input: Path, chosen: WarpOptions, with_depth: bool) -> list[ShotSpread]:
+    """Find the shots of a part of a film, and how far the depth of each reaches.
+
+    Args:
+        input: the film.
+        chosen: the part, and its depth.
+        with_depth: False leaves the depth out, which is quick.
+
+    Raises:
+        UserError: a mistake.
+    """
+    video = open_film(input, chosen)
+    film = survey(video, chosen.cuts)
+    opening = open_film(input, replace(chosen, start=None, end=None)).info.start
+    base, start = video.info.time_base, video.info.start - opening
+    times = [float(time * base + start) for time in (*film.times, film.end)]
+    spreads: list[tuple[float, float] | None] = [None] * len(film.shots)
+    if with_depth:
+        (depth, *_) = Models(chosen).depths(chosen, chosen.depth_range)
+        fit_depth([depth], video, film)
+        spreads = [maps.spread for _, maps in _depth_by_shot(video, film, depth, lambda frames: None)]
+    bounds = [(times[shot.start], times[shot.stop]) for shot in film.shots]
+    return [ShotSpread(*bound, spread) for bound, spread in zip(bounds, spreads, strict=True)]
 
 
 def _find_views(video: Video, options: ComfortOptions) -> Views | None:
@@ -132,8 +174,19 @@ def _placed(
     options: ComfortOptions,
     advance: Callable[[int], None],
 ) -> Iterator[Measured]:
-    frames = Sliding[Frame](lambda start: film.frames(video, start))
     width, profile = video.info.width, open_profile(options.profile, options.fov)
+    for shot, maps in _depth_by_shot(video, film, depth, advance):
+        pixels = options.placement(width, maps.spread)
+        placed = replace(pixels, max_disparity=100 * pixels.max_disparity / width)
+        seen = _depths(video, film, maps, shot, placed)
+        yield replace(_measured(shot, times, seen, profile), placed=placed, spread=maps.spread)
+
+
+def _depth_by_shot(
+    video: Video, film: Survey, depth: DepthEstimator, advance: Callable[[int], None]
+) -> Iterator[tuple[Shot, ShotDepth]]:
+    """The shots of a film, each with its depth, which is thrown away when the next is asked for."""
+    frames = Sliding[Frame](lambda start: film.frames(video, start))
 
     def read(start: int, stop: int) -> list[Pixels]:
         return [frame.rgb() for frame in frames.get(start, stop)]
@@ -142,10 +195,7 @@ def _placed(
         for shot in film.shots:
             maps = ShotDepth(depth, shot, read, Path(folder))
             maps.prepare(advance)
-            pixels = options.placement(width, maps.spread)
-            placed = replace(pixels, max_disparity=100 * pixels.max_disparity / width)
-            seen = _depths(video, film, maps, shot, placed)
-            yield replace(_measured(shot, times, seen, profile), placed=placed, spread=maps.spread)
+            yield shot, maps
             maps.remove()
 
 

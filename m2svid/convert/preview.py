@@ -1,4 +1,4 @@
-"""The verb `preview`: one moment of a film as a picture, or some seconds as a film, before all of it is made.
+"""The verb `preview`: one moment of a film as pictures, or some seconds as a film, before all of it is made.
 
 Shapes: T frames, H W pixels.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from m2svid.comfort.profiles import Placement
 from m2svid.convert.films import output_name, output_path
 from m2svid.convert.report import Reporter
 from m2svid.convert.setup import Models, fit_depth, named_files, open_film
 from m2svid.convert.stereo_makers import FromDepth
 from m2svid.convert.stereo_options import Options
 from m2svid.convert.verbs import convert_films
+from m2svid.depth.normalize import PERCENTILES
 from m2svid.depth.shot import ShotDepth, to_disparity
 from m2svid.errors import UserError
 from m2svid.files import check_output
@@ -69,7 +71,7 @@ def preview(
     if seconds is None:
         path = output_path(output, input.with_name(f"{input.stem}_preview.png"))
         check_output(path, [input, *named_files(chosen).values()])
-        save_png(_sheet(input, chosen), path)
+        save_png(_sheet(make_moment(input, chosen), chosen, f"{input.name} at {at}"), path)
     else:
         named = output_name(input, None, replace(chosen, start=None, end=None))
         default = named.with_name(named.name.replace(input.stem, f"{input.stem}_preview", 1))
@@ -78,15 +80,48 @@ def preview(
     return {"file": str(path), "seconds": round(time.monotonic() - began, 1)}
 
 
-def _sheet(input: Path, chosen: Options) -> Tensor:
-    """(3, H', W') in [0, 1], of the first frame of a part."""
-    whole, models = open_film(input, chosen), Models(replace(chosen, devices=chosen.devices.split(",")[0]))
+@dataclass(frozen=True)
+class Moment:
+    """A frame, and what `convert` makes of it; without black bars.
+
+    Attributes:
+        left: (1, 3, H, W) in [0, 1].
+        right: (1, 3, H, W) in [0, 1].
+        depth: (1, 1, H, W) in [0, 1], 1 = near.
+        warped: (1, 3, H, W) in [0, 1], the left view as it is warped for a model.
+        hole: (1, 1, H, W) bool, its holes.
+        placed: strength, % of the width, and screen plane.
+        spread: inverse depth of the far and the near end, of the shot if it is known.
+    """
+
+    left: Tensor
+    right: Tensor
+    depth: Tensor
+    warped: Tensor
+    hole: Tensor
+    placed: Placement
+    spread: tuple[float, float]
+
+
+def make_moment(input: Path, chosen: Options, models: Models | None = None) -> Moment:
+    """Make of the first frame of a part what `convert` with the same options makes of it.
+
+    Args:
+        input: the film, or a picture.
+        chosen: the part, and all else.
+        models: opened before with the same options; opened here if not given.
+
+    Raises:
+        UserError: a mistake.
+    """
+    chosen = replace(chosen, devices=chosen.devices.split(",")[0])
+    whole, models = open_film(input, chosen), models or Models(chosen)
     width = whole.info.width
     chosen.placement(width, (0.0, 1.0))  # checks the disparity before models are opened
     depths = models.depths(chosen, chosen.depth_range)
     (inpainter,) = models.inpainters(chosen, depths)
     count = inpainter.window if chosen.needs_model else 1
-    part = open_film(input, replace(chosen, end=f"+{count}f"))
+    part = whole if whole.is_picture else open_film(input, replace(chosen, end=f"+{count}f"))
     film = survey(part, chosen.cuts and count > 1)
     shot = film.shots[0]
     pair = _flat_views(chosen)
@@ -102,17 +137,25 @@ def _sheet(input: Path, chosen: Options) -> Tensor:
         window = plan_windows([shot], maker.window, maker.overlap)[0]
         results, _ = maker.make(window, frames[: window.stop], depth, None)
         maps = depth.get(0, 1, rgb[:1])
-        placed = chosen.placement(width, depth.spread if maker.whole_shots else None)
+        far, near = depth.spread if maker.whole_shots else np.percentile(maps, PERCENTILES).tolist()
+    placed = chosen.placement(width, (far, near))
     inside = (..., *(film.picture.inside if film.picture else ()))
     left, right = (_first(results[name])[inside] for name in ("left", "right"))
     source = to_tensor(rgb[:1])
     share = 0.5 if chosen.eyes == "both" else 1.0
     warped, hole = warp_view(source, to_disparity(maps, *source.shape[-2:], placed.max_disparity * share))
-    strength = f"{100 * placed.max_disparity / width:.3g} % of the width, screen at {placed.convergence:.3g}"
-    title = f"{input.name} at {chosen.start}: {strength}"
+    inverse_depth = to_disparity(maps, *source.shape[-2:], 1.0)
+    percent = replace(placed, max_disparity=100 * placed.max_disparity / width)
+    return Moment(left, right, inverse_depth, unit(warped), hole, percent, (far, near))
+
+
+def _sheet(seen: Moment, chosen: Options, place: str) -> Tensor:
+    """(3, H', W') in [0, 1]."""
+    left, right, placed = seen.left, seen.right, seen.placed
+    title = f"{place}: {placed.max_disparity:.3g} % of the width, screen at {placed.convergence:.3g}"
     views = {"left": left, "right": right, "anaglyph": anaglyph(left, right, chosen.anaglyph)}
-    near = colorize(to_disparity(maps, *source.shape[-2:], 1.0), 0, 1, "turbo")
-    made_of = {"depth, red is near": near, "warped, with holes": mark_hole(unit(warped), hole)}
+    near, holes = colorize(seen.depth, 0, 1, "turbo"), mark_hole(seen.warped, seen.hole)
+    made_of = {"depth, red is near": near, "warped, with holes": holes}
     return stack([contact_sheet(views, title, _WIDTH), contact_sheet(made_of, "made of", _WIDTH)])
 
 

@@ -18,35 +18,46 @@ log = logging.getLogger(__name__)
 def ui(
     folders: list[str] | str,
     output: Path | None = None,
+    weights: list[str] | None = None,
     runs: Path = Path("runs"),
     host: str = "127.0.0.1",
     port: int = 8123,
     token: str | None = None,
+    largest_upload: float = 32.0,
+    downloads: bool = False,
 ) -> None:
     """Convert films, and look at runs, in a browser: serve one page until Ctrl-C.
 
     The page reads and writes only in the folders given here. Nothing that it needs comes from elsewhere.
+    Films in its queue are continued when it is started again.
 
     Args:
         folders: folders with films, which are only read if an output is given.
         output: folder in which stereo films, previews and the queue are made; the first of the folders if
             not given.
+        weights: folder of a model, as `weights import` writes it, that films may be refined with; or several
+            as a list: '[one, two]'.
         runs: folder of the runs of `fit`, which is only read.
         host: address to bind to; any but this machine's own demands a token.
         port: to bind to.
         token: that the page's address must have; made up if not given and `host` demands one.
+        largest_upload: GiB of a film that is dropped onto the page.
+        downloads: let conversions download a model of depth that is not on this machine; else they say how
+            to get it.
 
     Raises:
-        UserError: a folder is not there, or the port is taken.
+        UserError: a folder is not there, the port is taken, or another page is at work in the output.
     """
     read = [Path(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
     write = read[0] if output is None else output
-    for folder in (*read, write):
+    for folder in (*read, write, *map(Path, weights or ())):
         if not folder.is_dir():
             raise UserError(f"the folder {folder} is not there: name one that is")
     if token is None and not is_local(host):
         token = secrets.token_urlsafe()
-    app = application(Access([*read, runs], [write]), host, port, token)
+    access = Access([*read, runs], [write])
+    models = [str(Path(folder).resolve()) for folder in weights or ()]
+    app = application(access, host, port, token, models, int(largest_upload * 2**30), downloads)
     shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/{f'?token={token}' if token else ''}"
     log.info("the page is at %s (Ctrl-C ends it)", shown)
     try:

@@ -106,7 +106,7 @@ def player_page(folder: Path, size: tuple[int, int]):
     """The page with a window of some size, which may read a folder."""
     browser = Browser(folder / "profile", size, webgl=True)
     try:
-        with served(Access([folder], [])) as server:
+        with served(Access([folder], [folder])) as server:
             page = PlayerPage(browser, server.address)
             page.build()
             yield page

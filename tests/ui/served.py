@@ -42,7 +42,9 @@ class Served:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
+    def ask(
+        self, path: str, method: str = "GET", body: Any = None, timeout: float = 30, **headers: str
+    ) -> Answer:
         """Send a request as it is written, without making its path tidy; a body that isn't bytes as JSON.
 
         Requests that change something have the page's own origin, if no other is given.
@@ -51,16 +53,25 @@ class Served:
         if method != "GET":
             given.setdefault("Origin", self.address)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.putrequest(method, path, skip_host="Host" in given)
             for name, value in given.items():
                 connection.putheader(name, value)
-            if content is not None:
+            if content is not None and "Content-Length" not in given:
                 connection.putheader("Content-Length", str(len(content)))
             connection.endheaders(content)
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.getheaders()), answer.read())
+        finally:
+            connection.close()
+
+    def first_event(self, path: str) -> Any:
+        """The first of server-sent events."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().readline().removeprefix(b"data: "))
         finally:
             connection.close()
 
@@ -83,6 +94,11 @@ def served(access: Access, token: str | None = None, **options: Any) -> Iterator
         ready.set()
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
+        left = asyncio.all_tasks(loop)
+        for task in left:  # connections that a test has left open
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.close()
 
     thread = threading.Thread(target=serve, daemon=True)

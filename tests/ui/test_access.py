@@ -32,7 +32,8 @@ def page(folders):
 
 @pytest.fixture(scope="module")
 def locked(folders):
-    with served(Access([folders / "films"], [folders / "made"]), token="öpen sesame") as server:
+    (folders / "locked").mkdir()
+    with served(Access([folders / "films"], [folders / "locked"]), token="öpen sesame") as server:
         yield server
 
 
@@ -54,7 +55,8 @@ def test_a_file_of_a_folder_is_served_whole_and_in_parts(page, folders):
         assert answer.headers["Content-Type"] == "image/png"
     part = page.ask(file(folders / "films" / "a.png"), Range="bytes=8-9")
     assert (part.status, part.body) == (206, b"of")
-    assert page.ask(file(folders / "films" / "none.png")).status == 404
+    none = page.ask(file(folders / "films" / "none.png"))
+    assert (none.status, "No such file" in none.json["error"]) == (400, True)
     assert page.ask("/api/file").json == {"error": "/api/file needs ?path=..."}
 
 
@@ -76,7 +78,7 @@ def test_a_path_that_leads_out_of_the_folders_is_refused(page, folders, path):
 
 def test_a_path_encoded_once_more_leads_nowhere(page, folders):
     hidden = f"{folders}/films/%2e%2e/films_of_others/a.png"
-    assert page.ask(file(hidden)).status == 404  # a file of that very name
+    assert "No such file" in page.ask(file(hidden)).json["error"]  # a file of that very name
     raw = f"/api/file?path={folders}/films/%2e%2e/films_of_others/a.png"
     assert "not in a folder" in refused(page.ask(raw))
 

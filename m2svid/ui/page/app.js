@@ -1,6 +1,7 @@
 // The parts of the page: each is loaded and built when it is first shown.
 
 import {el} from "./common.js";
+import {countOpen, watch} from "./jobs.js";
 
 const PARTS = ["convert", "queue", "runs"];
 const mounted = new Set();
@@ -28,4 +29,4 @@ async function show() {
 }
 
 window.addEventListener("hashchange", show);
-show();
+show().then(() => watch(() => { document.getElementById("waiting").textContent = countOpen() ? `(${countOpen()})` : ""; }));

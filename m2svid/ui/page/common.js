@@ -62,3 +62,46 @@ export function el(tag, attributes = {}, ...children) {
   node.append(...children.filter(child => child !== null));
   return node;
 }
+
+/** The name of a file, without its folders. */
+export const nameOf = path => path.split(/[/\\]/).pop();
+
+/** Seconds as 1:02:03, or 2:03.5 where tenths matter. */
+export function clock(seconds, tenths = false) {
+  const whole = Math.floor(seconds + (tenths ? 1e-6 : 0.5));
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const text = parts.map((part, place) => place ? String(part).padStart(2, "0") : part).join(":").replace(/^0:0?/, "");
+  return tenths ? `${text}.${Math.floor((seconds - whole) * 10 + 1e-6)}` : text;
+}
+
+/** Bytes in GB or MB. */
+export const size = bytes => bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
+
+/** A function that calls another one once, some ms after it was called last. */
+export function settled(function_, pause) {
+  let timer = 0;
+  return (...given) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => function_(...given), pause);
+  };
+}
+
+/**
+ * Fill an element as far as it is scrolled: what is not seen yet is made later.
+ * @param {Element} list
+ * @param {() => Promise<Node[]>} more - gives the next nodes; none = there are no more.
+ */
+export function fill(list, more) {
+  const end = el("li", {class: "end", "aria-hidden": "true"});
+  const watch = new IntersectionObserver(async ([seen]) => {
+    if (!seen.isIntersecting) return;
+    watch.disconnect();
+    const nodes = await more();
+    if (end.parentNode !== list) return;
+    end.before(...nodes);
+    if (nodes.length) watch.observe(end);
+    else end.remove();
+  });
+  list.replaceChildren(end);
+  watch.observe(end);
+}
