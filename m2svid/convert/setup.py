@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from m2svid.convert.options import DepthOptions, RunOptions
+from m2svid.convert.report import Event
 from m2svid.convert.stereo_options import StereoOptions
 from m2svid.depth.base import DepthEstimator, DepthRequest, Span
 from m2svid.depth.registry import open_depth
@@ -98,12 +99,18 @@ class Models:
             self._depths[key] = depth
         return self._depths[key]
 
-    def inpainters(self, options: StereoOptions, depths: Sequence[DepthEstimator] = ()) -> list[Inpainter]:
+    def inpainters(
+        self,
+        options: StereoOptions,
+        depths: Sequence[DepthEstimator] = (),
+        tell: Callable[[Event], None] | None = None,
+    ) -> list[Inpainter]:
         """Make the inpainter of a film for every device.
 
         Args:
             options: of the stereo film.
             depths: estimators of its depth on the same devices.
+            tell: called when a model has been compiled.
 
         Raises:
             UserError: the weights can't be opened.
@@ -115,16 +122,20 @@ class Models:
         if not self._refiners:
             self._refiners = [self._load(options, device) for device in self.devices]
         names = ("window", "overlap", "tile", "tile_overlap", "decode_chunk", "decode_tile")
-        names += ("num_steps", "noise_aug", "add_noise", "seed")
+        names += ("compile", "num_steps", "noise_aug", "add_noise", "seed")
         given: dict[str, Any] = {name: getattr(options, name) for name in names}
         given["encode_dtype"] = (
             None if options.encode_dtype == "auto" else getattr(torch, options.encode_dtype)
         )
+        given["decode_area"] = None if options.decode_area == "auto" else options.decode_area
         given["offload"] = any(depth.offload for depth in depths)
         refiners: list[Inpainter] = []
         for model, device in zip(self._refiners, self.devices, strict=True):
             memory = refiners[0].memory if refiners else None
-            refiners.append(Refiner(model, device, memory=memory, **given))
+            refiner = Refiner(model, device, memory=memory, **given)
+            if tell is not None:
+                refiner.on_compiled = lambda text: tell(Event("compiled", text))
+            refiners.append(refiner)
         return refiners
 
     @staticmethod

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from m2svid.inference.blending import cross_fade, keep_outside, match_color
+from m2svid.inference.blending import around_holes, cross_fade, keep_outside, match_color
 from m2svid.inference.inpainter import Inpainter, unit
 from m2svid.inference.windows import Window
 from m2svid.video.pictures import Pixels, to_pixels, to_tensor
@@ -56,11 +56,14 @@ class RightView:
         """
         before = None if shared is None else unit(to_tensor(list(shared)))
         known = None if before is None or not window.known else before[: window.known]
-        right = self.inpainter(left, warped, hole, self.fps, known)
+        kept, gone = outside or (warped, hole)
+        needed = None
+        if self.blend == "holes" and not self.match:  # colours are matched by the whole view
+            needed = around_holes((gone > 0)[window.known if known is not None else 0 :].any(0)[0])
+        right = self.inpainter(left, warped, hole, self.fps, known, needed=needed)
         if self.match:
             right = match_color(unit(right), unit(warped), hole > 0)
         if self.blend == "holes":
-            kept, gone = outside or (warped, hole)
             right = keep_outside(unit(right), unit(kept), gone > 0)
         if before is not None:
             right = cross_fade(before, unit(right), window.share())

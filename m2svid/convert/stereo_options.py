@@ -27,7 +27,11 @@ class ModelOptions(RunOptions):
             around them, which needs no weights.
         weights: folder or hub id of an M2SVid model, as `weights import` writes it.
         blend: "full" takes the model's whole view, "holes" only what it puts into holes, and the rest as
-            `--refine none` has it.
+            `--refine none` has it. Windows without holes then need no model.
+        decode_area: with `--blend holes`, "needed" runs the model in tiles with holes only, and decodes only
+            what surrounds holes where that is less: the decoder's norms then see 2 frames of a window, which
+            with random weights differs by 36 to 45 dB in holes. "whole" is exact; auto = needed, or whole
+            with --compile or --match-color, which need whole frames.
         match_color: give the right view the colours of the left one.
         window: frames that the model refines together; those that it was made for if not given.
         overlap: frames that neighbouring windows share; the later one knows the first half as the earlier one
@@ -41,6 +45,8 @@ class ModelOptions(RunOptions):
             which is exact, and taken if not given and there is memory to decode one.
         encode_dtype: numbers that the model's encoder calculates with; auto = those of `dtype`. With random
             weights, float16 is within 65 dB of float32, bfloat16 within 44 dB.
+        compile: compile the blocks of the networks for the GPU at hand, which makes the first window of each
+            size take minutes; the log says how long. Results differ by rounding.
         num_steps: runs of the network for every window; the model's own if not given, 1 for M2SVid.
         noise_aug: level of the noise on the model's input; the model's own if not given, 0.02 for M2SVid.
         add_noise: whether that noise is really added, or the model only told of it.
@@ -50,6 +56,7 @@ class ModelOptions(RunOptions):
     refine: Literal["model", "none"] = "model"
     weights: str | None = None
     blend: Literal["full", "holes"] = "full"
+    decode_area: Literal["auto", "needed", "whole"] = "auto"
     match_color: bool = False
     window: int | None = None
     overlap: int | None = None
@@ -58,6 +65,7 @@ class ModelOptions(RunOptions):
     decode_chunk: int | None = None
     decode_tile: int | None = None
     encode_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
     num_steps: int | None = None
     noise_aug: float | None = None
     add_noise: bool = True
@@ -72,6 +80,11 @@ class ModelOptions(RunOptions):
             squares = side is None or (side >= 0 and side % 64 == 0)
             require(squares, name, "a multiple of 64 px, or 0", side)
         self._check_tile_overlap()
+        if self.decode_area == "needed" and (self.blend != "holes" or self.match_color or self.compile):
+            raise UserError(
+                "--decode-area needed is for --blend holes without --match-color and --compile, which need "
+                "whole frames"
+            )
         for name in ("overlap", "noise_aug"):
             number = getattr(self, name)
             require(number is None or number >= 0, name, "at least 0", number)

@@ -107,7 +107,7 @@ def _convert(task: Task, options: Options, models: Models, report: Reporter) -> 
     depths = models.depths(options, options.depth_range)
     makers = [
         FromDepth(depth, options, task.video, *stereo_encoding(task.video, options), inpainter)
-        for depth, inpainter in zip(depths, models.inpainters(options, depths), strict=True)
+        for depth, inpainter in zip(depths, models.inpainters(options, depths, report.say), strict=True)
     ]
     Runner(task, makers, report).run()
 
@@ -197,11 +197,12 @@ def refine(input: Path, warped: Path, hole: Path, output: Path | None = None, **
     inputs = {"input": input, "warped": warped, "hole": hole, **named_files(chosen)}
     task = _stereo_task(video, inputs, output, chosen)
     encoding, composer = stereo_encoding(video, chosen)
+    report = Reporter(chosen.progress)
     makers = [
         FromWarped(Video(warped), Video(hole), video, chosen, encoding, composer, inpainter)
-        for inpainter in Models(chosen).inpainters(chosen)
+        for inpainter in Models(chosen).inpainters(chosen, tell=report.say)
     ]
-    Runner(task, makers, Reporter(chosen.progress)).run()
+    Runner(task, makers, report).run()
 
 
 def _stereo_task(

@@ -5,7 +5,7 @@ Shapes: T frames, K of them shared, H W of a frame, in pixels or in positions of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -33,32 +33,71 @@ def cross_fade(earlier: Tensor, later: Tensor, share: Tensor) -> Tensor:
     return torch.cat([earlier + (shared - earlier) * share, later[len(earlier) :]])
 
 
-def blend(tiles: list[Tile], parts: Iterator[Tensor]) -> Tensor:
+def blend(tiles: list[Tile], parts: Iterator[Tensor | None]) -> Tensor:
     """Join tiles to the whole frame on the CPU; what they share is cross-faded linearly.
 
     Args:
         tiles: of a frame, all of one size, in the units of what is blended.
-        parts: (..., tile H, tile W) in the order of the tiles; taken one by one, none is kept.
+        parts: (..., tile H, tile W) in the order of the tiles; taken one by one, none is kept. None = the
+            tile is left out.
 
     Returns:
-        (..., H, W).
+        (..., H, W), 0 where no tile is.
     """
-    if len(tiles) == 1:
-        return next(parts).cpu()
+
+    def weight(tile: Tile) -> Tensor:
+        rows = _ramp(tile.top, tile.height, {other.top for other in tiles})
+        return rows[:, None] * _ramp(tile.left, tile.width, {other.left for other in tiles})
+
     height = max(tile.top + tile.height for tile in tiles)
     width = max(tile.left + tile.width for tile in tiles)
+    found = ((tile, part) for tile, part in zip(tiles, parts, strict=True) if part is not None)
+    return _sum(found, weight, height, width)
+
+
+def join(tiles: list[Tile], parts: Iterator[Tensor], height: int, width: int, margin: int) -> Tensor:
+    """Put rectangles of any size into a frame on the CPU; they fade out over a margin, where others go on.
+
+    Args:
+        tiles: of the frame.
+        parts: (..., tile H, tile W) in the order of the tiles.
+        height: of the frame.
+        width: of the frame.
+        margin: of each tile, but for the borders of the frame.
+
+    Returns:
+        (..., height, width), 0 where no tile is.
+    """
+
+    def edge(start: int, size: int, length: int) -> Tensor:
+        place = (torch.arange(size) + 0.5) / margin
+        before = place if start else torch.ones(size)
+        after = place.flip(0) if start + size < length else torch.ones(size)
+        return torch.minimum(before, after).clamp(max=1)
+
+    def weight(tile: Tile) -> Tensor:
+        return edge(tile.top, tile.height, height)[:, None] * edge(tile.left, tile.width, width)
+
+    return _sum(zip(tiles, parts, strict=True), weight, height, width)
+
+
+def _sum(
+    parts: Iterable[tuple[Tile, Tensor]], weight_of: Callable[[Tile], Tensor], height: int, width: int
+) -> Tensor:
+    """The weighted mean at each place of the tiles that are there."""
     total = weights = None
-    for tile, moved in zip(tiles, parts, strict=True):
+    for tile, moved in parts:
         part = moved.cpu()
+        if (tile.height, tile.width) == (height, width):
+            return part
         if total is None or weights is None:
             total = part.new_zeros(*part.shape[:-2], height, width)
             weights = part.new_zeros(height, width)
-        rows = _ramp(tile.top, tile.height, {other.top for other in tiles})
-        columns = _ramp(tile.left, tile.width, {other.left for other in tiles})
-        weight = (rows[:, None] * columns).to(part)
+        weight = weight_of(tile).to(part)
         tile.crop(total).add_(part * weight)
         tile.crop(weights).add_(weight)
-    return total.div_(weights)
+    assert total is not None and weights is not None  # callers leave out some tiles, not all
+    return total.div_(weights.masked_fill_(weights == 0, 1))
 
 
 def _ramp(start: int, size: int, starts: set[int]) -> Tensor:
@@ -72,6 +111,11 @@ def _ramp(start: int, size: int, starts: set[int]) -> Tensor:
     if after is not None:
         ramp = torch.minimum(ramp, (size - place) / (start + size - after))
     return ramp
+
+
+def around_holes(hole: Tensor) -> Tensor:
+    """Where `keep_outside` takes anything of the refined view: (..., H, W) bool, as `hole`."""
+    return dilate(hole, 4 * _SOFT + 1)
 
 
 def keep_outside(right: Tensor, warped: Tensor, hole: Tensor) -> Tensor:

@@ -50,7 +50,14 @@ class Inpainter(ABC):
 
     @abstractmethod
     def __call__(
-        self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None = None
+        self,
+        left: Tensor,
+        warped: Tensor,
+        hole: Tensor,
+        fps: float,
+        known: Tensor | None = None,
+        *,
+        needed: Tensor | None = None,
     ) -> Tensor:
         """Make the right view of a window.
 
@@ -60,6 +67,8 @@ class Inpainter(ABC):
             hole: (T, 1, H, W) bool, True where no source pixel landed.
             fps: frames per second.
             known: (K, 3, H, W), right frames 0 to K - 1, made before; None = none.
+            needed: (H, W) bool, pixels of the result that will be used; the others may be anything finite.
+                None = all.
 
         Returns:
             (T, 3, H, W), of the dtype of `warped` or float in [0, 1].
@@ -80,7 +89,14 @@ class BackgroundFill(Inpainter):
         return warp_surfaces(left, disparity)
 
     def __call__(
-        self, left: Tensor, warped: Tensor, hole: Tensor, fps: float, known: Tensor | None = None
+        self,
+        left: Tensor,
+        warped: Tensor,
+        hole: Tensor,
+        fps: float,
+        known: Tensor | None = None,
+        *,
+        needed: Tensor | None = None,
     ) -> Tensor:
         return fill_smoothly(warped, hole)
 

@@ -5,6 +5,11 @@ Shapes: T frames, K of them known, H W pixels. Videos are (T, 3, H, W), uint8 or
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +20,12 @@ from m2svid.inference.clip_model import ClipModel
 from m2svid.inference.inpainter import Inpainter, unit
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.model.m2svid import M2SVid
+from m2svid.model.speed import compile_regions
 from m2svid.warping.view import close_view
+
+log = logging.getLogger(__name__)
+
+DecodeArea = Literal["needed", "whole"]
 
 
 class Refiner(Inpainter):
@@ -40,7 +50,19 @@ class Refiner(Inpainter):
         seed: of all noise; the same seed gives the same result.
         encode_dtype: numbers that the encoder calculates with; None = the model's, which in float16 is exact
             to more than 60 dB (see `encoding_in`).
+        decode_area: "needed" gives the networks only what surrounds the pixels that are needed of a window:
+            tiles without any are left out, and the rest of whole frames is not decoded, which changes the
+            decoder's group norms a little (`decode_parts`). "whole" is exact. None = needed, or whole where
+            `compile` is.
+        compile: compile the model's blocks, in place; not together with decode_area="needed", whose parts
+            are of ever new sizes.
         memory: plan to share with the same model on another device, instead of one of the options above.
+
+    Attributes:
+        on_compiled: called with a line that says what compiling has cost, in the second window of a size.
+
+    Raises:
+        UserError: decode_area and compile exclude each other.
     """
 
     def __init__(
@@ -59,8 +81,12 @@ class Refiner(Inpainter):
         add_noise: bool = True,
         seed: int = 0,
         encode_dtype: torch.dtype | None = None,
+        decode_area: DecodeArea | None = None,
+        compile: bool = False,
         memory: MemoryPlan | None = None,
     ) -> None:
+        if compile and decode_area == "needed":
+            raise UserError('compiled models take whole frames: give decode_area="whole"')
         usage = model.usage
         given = {"tile": tile, "decode_chunk": decode_chunk, "decode_tile": decode_tile}
         fixed = frozenset(name for name, value in given.items() if value is not None)
@@ -79,6 +105,11 @@ class Refiner(Inpainter):
             tile_overlap,
             encode_dtype,
         )
+        self._decode_area = decode_area or ("whole" if compile else "needed")
+        self._compiled, self._seconds = compile, dict[tuple[int, ...], float]()
+        self.on_compiled: Callable[[str], None] = log.info
+        if compile:
+            compile_regions(model)
         self._numbers = str(model.unet.dtype).removeprefix("torch.")
         self.settings = {"dtype": self._numbers, "window": self.window, "overlap": self.overlap}
 
@@ -95,6 +126,8 @@ class Refiner(Inpainter):
         fps: float,
         known: Tensor | None = None,
         places: Tensor | None = None,
+        *,
+        needed: Tensor | None = None,
     ) -> Tensor:
         """Make the right view, (T, 3, H, W) float in [0, 1], on the device of `left`.
 
@@ -107,6 +140,8 @@ class Refiner(Inpainter):
             fps: frames per second.
             known: (K, 3, H, W) right frames that are known and shown to the model; None = none.
             places: (K,) int, their numbers; None = 0 to K - 1.
+            needed: (H, W) bool, pixels of the result that will be used, in any frame; None = all. Where there
+                is none, nothing runs, and the result is the warped view; see also `decode_area`.
 
         Raises:
             UserError: a shape or type is wrong, there are more frames than the model takes, or there is too
@@ -114,6 +149,8 @@ class Refiner(Inpainter):
         """
         self._check(left, warped, hole)
         height, width = left.shape[-2:]
+        if needed is not None and not needed.any():
+            return unit(warped)
         view, hole = close_view(unit(warped.cpu()), hole.cpu())
         replaced = None
         if known is not None:
@@ -127,8 +164,23 @@ class Refiner(Inpainter):
         views = (F.pad(video, border, mode="replicate")[None] for video in (unit(left.cpu()), view))
         hole = F.pad(hole.float(), border, mode="replicate")[None] > 0
         batch = StereoBatch(*views, hole, torch.tensor([fps], dtype=torch.float32), replaced=replaced)
-        right = self._clip.decode(self._clip.sample(batch)).div_(2).add_(0.5).clamp_(0, 1)
+        if needed is not None:
+            needed = F.pad(needed.cpu(), border) if self._decode_area == "needed" else None
+        start = time.perf_counter()
+        z = self._clip.sample(batch, needed=needed)
+        right = self._clip.decode(z, needed).div_(2).add_(0.5).clamp_(0, 1)
+        if self._compiled:
+            self._tell_cost(tuple(batch.left.shape), time.perf_counter() - start)
         return right[..., :height, :width].to(left.device)
+
+    def _tell_cost(self, shape: tuple[int, ...], seconds: float) -> None:
+        first = self._seconds.setdefault(shape, seconds)
+        if first != seconds and first >= 0:
+            _, T, _, H, W = shape
+            self.on_compiled(
+                f"compiled: the first window of {T}×{H}×{W} took {first:.1f} s, the second {seconds:.1f} s"
+            )
+            self._seconds[shape] = -1  # told
 
     def _check(self, left: Tensor, warped: Tensor, hole: Tensor) -> None:
         frames, height, width = len(left), *left.shape[-2:]

@@ -30,6 +30,10 @@ class Tile:
         """The same tile of latents, each of which stands for `downscale` pixels along each side."""
         return Tile(*(side // downscale for side in (self.top, self.left, self.height, self.width)))
 
+    def grown(self, scale: int) -> Tile:
+        """The same tile of pixels, of which each position is `scale` along each side."""
+        return Tile(*(side * scale for side in (self.top, self.left, self.height, self.width)))
+
 
 def plan_tiles(height: int, width: int, size: tuple[int, int], overlap: int) -> list[Tile]:
     """Tiles that cover a frame, evenly spread.

@@ -37,13 +37,14 @@ def compile_regions(network: nn.Module, **options: Any) -> int:
         options: of `torch.compile`.
 
     Returns:
-        The number of regions.
+        The number of regions, of which those that were compiled before stay what they are.
     """
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, _RECOMPILE_LIMIT)
     found = list(regions(network))
     for region in found:
-        region.compile(**{"dynamic": False, "fullgraph": True} | options)
+        if region._compiled_call_impl is None:
+            region.compile(**{"dynamic": False, "fullgraph": True} | options)
     return len(found)
 
 

@@ -6,7 +6,7 @@ Shapes: B clips, T frames, H W pixels, C latent channels, h w = H W / downscale.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from m2svid.described import Described
 from m2svid.errors import UserError
 from m2svid.model.half_encoder import encoding_in
+from m2svid.model.partial_decoder import decode_parts, reach
 
 
 class VideoAutoencoder(Described, nn.Module, ABC):
@@ -117,6 +118,15 @@ class SVDAutoencoder(VideoAutoencoder):
     def decode(self, latent: Tensor) -> Tensor:
         clips = latent.to(self.model.dtype).split(self.decode_chunk or latent.shape[1], dim=1)
         return torch.cat([self._decode(clip) for clip in clips], dim=1)
+
+    @property
+    def reach(self) -> int:
+        """Latents around a part within which the decoder of parts looks: 6 at full size."""
+        return -(-reach(self.model.decoder) // self.downscale)
+
+    def decode_parts(self, latent: Tensor, parts: Sequence[tuple[slice, slice]]) -> Iterator[Tensor]:
+        """Decode rows and columns of latents of whole clips, one part after the other: see `decode_parts`."""
+        return decode_parts(self.model.decoder, latent.to(self.model.dtype), parts)
 
     def _decode(self, latent: Tensor) -> Tensor:
         T = latent.shape[1]

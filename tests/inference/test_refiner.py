@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from m2svid.attention import Disoccluded
 from m2svid.batch import StereoBatch
 from m2svid.convert.stereo import RightView
 from m2svid.errors import UserError
+from m2svid.inference import refiner as refiner_module
 from m2svid.inference.blending import cross_fade, keep_outside, match_color
 from m2svid.inference.inpainter import BackgroundFill
 from m2svid.inference.memory import Plan
@@ -159,9 +162,9 @@ def test_tiles_that_are_decoded_join_without_a_seam(svd_model):
     clip_model = Refiner(svd_model)._clip
     z = svd_model.encode(F.interpolate(wide_views()[0], (128, 192))[None])
     whole = clip_model.decode(z)
-    joined = clip_model._decode(z, Plan(25, 0, 25, 64))  # tiles of 64 px that share 16
+    joined = clip_model._decode(z, None, Plan(25, 0, 25, 64))  # tiles of 64 px that share 16
     halves = z.split(32, dim=-1)  # the same without
-    apart = torch.cat([clip_model._decode(half, Plan(25, 0, 25)) for half in halves], dim=-1)
+    apart = torch.cat([clip_model._decode(half, None, Plan(25, 0, 25)) for half in halves], dim=-1)
     seams = {}
     for name, frames, borders in (
         ("joined", joined, {0, 40, 48, 64, 88, 104, 112, 128, 152} - {0}),
@@ -231,7 +234,7 @@ def test_windows_join_without_a_step():
         window, overlap = 8, 3
         calls = 0
 
-        def __call__(self, left, warped, hole, fps, known=None):
+        def __call__(self, left, warped, hole, fps, known=None, *, needed=None):
             self.calls += 1
             made = left.float() / 255 - 0.1 * self.calls
             if known is not None:
@@ -276,7 +279,7 @@ def test_match_color_undoes_gain_and_offset():
 
 def test_outside_holes_the_view_that_is_to_be_seen_is_kept():
     class White(BackgroundFill):
-        def __call__(self, left, warped, hole, fps, known=None):
+        def __call__(self, left, warped, hole, fps, known=None, *, needed=None):
             return torch.ones(warped.shape)
 
     window = plan_windows([Shot(0, 0, 1)], 8, 3)[0]
@@ -286,3 +289,19 @@ def test_outside_holes_the_view_that_is_to_be_seen_is_kept():
     share[..., 40:48, 40:48] = 0.25
     made = RightView(White(), "holes", False, 8.0, 8)(window, seen, warped, closed, None, (seen, share))
     assert (made[0, 8:24, 8:24] == 128).all() and (made[0, 40:48, 40:48] == 255).all()
+
+
+def test_compiled_refining_is_the_same_and_says_what_it_has_cost(model, views, monkeypatch):
+    eager, told = Refiner(model)(*views, fps=8), []
+    compiled = []
+    monkeypatch.setattr(refiner_module, "compile_regions", compiled.append)
+    refiner = Refiner(model, compile=True)
+    refiner.on_compiled = told.append
+    assert compiled == [model]
+    for _ in range(3):
+        assert torch.equal(refiner(*views, fps=8), eager)
+    assert len(told) == 1 and re.fullmatch(
+        r"compiled: the first window of 4×24×32 took [\d.]+ s, the second [\d.]+ s", told[0]
+    )
+    with pytest.raises(UserError, match='compiled models take whole frames: give decode_area="whole"'):
+        Refiner(model, compile=True, decode_area="needed")
