@@ -144,7 +144,8 @@ def _stages(video: Video, depth: Path, disparity: float, piece: Path) -> dict[st
     def write() -> None:
         layout, info = LAYOUTS["sbs"], video.info
         composer = Composer(layout, info.pixel_format, info, "dubois")
-        encode(composer.pictures(kept["frames"], None, kept["right"]), _encoding(video), piece)
+        views = zip(kept["frames"], kept["right"], strict=True)
+        encode((composer.picture(frame, None, right) for frame, right in views), _encoding(video), piece)
 
     return {
         "read": _time(read),

@@ -6,12 +6,13 @@ Shapes: T frames of a window, V views that are made (1 or 2), H W pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from av.video.reformatter import ColorRange
+from numpy.typing import NDArray
 
 from m2svid.convert.report import Event
 from m2svid.depth.base import DepthEstimator
@@ -28,7 +29,8 @@ from m2svid.video.write import Encoding
 from m2svid.warping.edges import clean_edges
 from m2svid.warping.view import warp_view
 
-Pictures = Iterable[list[Plane]]
+Pictures = Iterable[dict[str, list[Plane]]]
+"""Frame by frame: name of a result -> its picture."""
 
 
 class Maker(ABC):
@@ -58,19 +60,30 @@ class Maker(ABC):
         """Events that tell the user about the work ahead."""
 
     @abstractmethod
-    def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
-    ) -> tuple[dict[str, Pictures], Pixels | None]:
-        """Make the pictures that a window emits.
+    def prepare(self, window: Window, frames: list[Frame], depth: ShotDepth | None) -> Any:
+        """Do what needs neither the model nor the window before: it overlaps with the making of that.
 
         Args:
             window: says which frames.
             frames: all of its frames.
             depth: of its shot; None where `Maker.depth` is.
+
+        Returns:
+            What `make` takes.
+        """
+
+    @abstractmethod
+    def make(self, window: Window, prepared: Any, shared: Pixels | None) -> tuple[Pictures, Pixels | None]:
+        """Make the pictures that a window emits.
+
+        Args:
+            window: says which frames.
+            prepared: of the window.
             shared: (V, K, H, W, 3), the first K frames as the window before made them.
 
         Returns:
-            Name of a result -> its pictures; and (V, T, H, W, 3), all that was made, for the next window.
+            The pictures, which may be made as they are asked for; and (V, T, H, W, 3), all that was made, for
+            the next window.
         """
 
 
@@ -89,20 +102,25 @@ class DepthMaker(Maker):
     def describe(self) -> list[Event]:
         return []
 
-    def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
-    ) -> tuple[dict[str, Pictures], None]:
+    def prepare(self, window: Window, frames: list[Frame], depth: ShotDepth | None) -> NDArray[np.float32]:
         assert depth is not None  # given to `__init__`
-        maps = depth.get(window.start, window.stop, [frame.rgb() for frame in frames])
-        info = frames[0].info
-        if info.picture is not None:
-            size = self._encoding.width, self._encoding.height
-            maps = info.picture.put(maps, *size, info.width, info.height)
-        results: dict[str, Pictures] = {"depth": ([np.round(each * 65535).astype("<u2")] for each in maps)}
+        maps, info = depth.get(window.start, window.stop, [frame.rgb() for frame in frames]), frames[0].info
+        if info.picture is None:
+            return maps
+        return info.picture.put(maps, self._encoding.width, self._encoding.height, info.width, info.height)
+
+    def make(
+        self, window: Window, prepared: NDArray[np.float32], shared: Pixels | None
+    ) -> tuple[Pictures, None]:
+        return map(self._picture, prepared), None
+
+    def _picture(self, depth: NDArray[np.float32]) -> dict[str, list[Plane]]:
+        """(h, w) in [0, 1]."""
+        pictures = {"depth": [np.round(depth * 65535).astype("<u2")]}
         if self._preview is not None:
-            colored = colorize(torch.from_numpy(maps)[:, None], 0, 1, "turbo")
-            results["preview"] = self._preview.right(to_pixels(colored, 8))
-        return results, None
+            colored = colorize(torch.from_numpy(depth)[None, None], 0, 1, "turbo")
+            pictures["preview"] = self._preview.right(to_pixels(colored, 8)[0])
+        return pictures
 
 
 class WarpMaker(Maker):
@@ -130,9 +148,9 @@ class WarpMaker(Maker):
     def describe(self) -> list[Event]:
         return [told_disparity(self._max_disparity)]
 
-    def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
-    ) -> tuple[dict[str, Pictures], None]:
+    def prepare(
+        self, window: Window, frames: list[Frame], depth: ShotDepth | None
+    ) -> tuple[list[Frame], Pixels, NDArray[np.uint8]]:
         assert depth is not None  # given to `__init__`
         rgb = [frame.rgb(self._info.pixel_format.bits) for frame in frames]
         left = to_tensor(rgb)
@@ -143,13 +161,17 @@ class WarpMaker(Maker):
         masks = np.zeros((len(frames), self._info.height, self._info.width), np.uint8)
         picture = frames[0].info.picture
         masks[:, *(picture.inside if picture else ())] = hole[:, 0].numpy() * np.uint8(255)
-        return {"warped": self._color(frames, pixels), "hole": ([mask] for mask in masks)}, None
+        return frames, pixels, masks
 
-    def _color(self, frames: list[Frame], pixels: Pixels) -> Iterator[list[Plane]]:
+    def make(
+        self, window: Window, prepared: tuple[list[Frame], Pixels, NDArray[np.uint8]], shared: Pixels | None
+    ) -> tuple[Pictures, None]:
+        return map(self._picture, *prepared), None
+
+    def _picture(self, frame: Frame, view: Pixels, mask: NDArray[np.uint8]) -> dict[str, list[Plane]]:
         color_range = ColorRange.JPEG if self._info.full_range else ColorRange.MPEG
-        for frame, view in zip(frames, pixels, strict=True):
-            rgb = from_view(frame.with_bars(view), self._info.color.transfer)
-            yield rgb_to_planes(rgb, self._format, self._info.matrix, color_range)
+        rgb = from_view(frame.with_bars(view), self._info.color.transfer)
+        return {"warped": rgb_to_planes(rgb, self._format, self._info.matrix, color_range), "hole": [mask]}
 
 
 def told_disparity(largest: float) -> Event:

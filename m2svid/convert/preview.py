@@ -6,7 +6,6 @@ Shapes: T frames, H W pixels.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -135,12 +134,13 @@ def make_moment(input: Path, chosen: Options, models: Models | None = None) -> M
         if depths[0].relative or maker.whole_shots:
             depth.prepare(lambda frames: None)
         window = plan_windows([shot], maker.window, maker.overlap)[0]
-        results, _ = maker.make(window, frames[: window.stop], depth, None)
+        prepared = maker.prepare(window, frames[: window.stop], depth)
+        pictures = next(iter(maker.make(window, prepared, None)[0]))
         maps = depth.get(0, 1, rgb[:1])
         far, near = depth.spread if maker.whole_shots else np.percentile(maps, PERCENTILES).tolist()
     placed = chosen.placement(width, (far, near))
     inside = (..., *(film.picture.inside if film.picture else ()))
-    left, right = (_first(results[name])[inside] for name in ("left", "right"))
+    left, right = (_unit(pictures[name])[inside] for name in ("left", "right"))
     source = to_tensor(rgb[:1])
     share = 0.5 if chosen.eyes == "both" else 1.0
     warped, hole = warp_view(source, to_disparity(maps, *source.shape[-2:], placed.max_disparity * share))
@@ -165,6 +165,6 @@ def _flat_views(chosen: Options) -> Options:
     return replace(chosen, layout="pair", fov=fov, refine="model" if chosen.needs_model else "none")
 
 
-def _first(pictures: Iterable[list[Plane]]) -> Tensor:
-    """(1, 3, H, W) in [0, 1]: the first of pictures in red, green and blue."""
-    return unit(torch.from_numpy(np.stack(next(iter(pictures))))[None])
+def _unit(picture: list[Plane]) -> Tensor:
+    """(1, 3, H, W) in [0, 1], of red, green and blue."""
+    return unit(torch.from_numpy(np.stack(picture))[None])

@@ -35,7 +35,7 @@ class Event:
 
 
 Listener = Callable[[Event], None]
-"""Called with every event, progress included; with several devices, from several threads."""
+"""Called with every event, progress included; from several threads, of which one may be the caller's."""
 
 
 class Reporter:

@@ -8,28 +8,24 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from m2svid.convert.line import Line, is_done
 from m2svid.convert.makers import Maker
 from m2svid.convert.report import Advance, Event, Reporter
 from m2svid.convert.setup import fit_depth
 from m2svid.convert.task import Task
-from m2svid.depth.shot import ShotDepth
 from m2svid.errors import UserError
-from m2svid.files import load_arrays, save_arrays, whole
+from m2svid.files import load_arrays, whole
 from m2svid.inference.memory import MemoryPlan, Plan
 from m2svid.inference.windows import Window, plan_windows
 from m2svid.video.mux import assemble
-from m2svid.video.pictures import Pixels
-from m2svid.video.read import Frame
-from m2svid.video.shots import Shot, Survey, survey
-from m2svid.video.sliding import Sliding
-from m2svid.video.write import encode
+from m2svid.video.shots import Survey, survey
 
 
 class Runner:
@@ -64,7 +60,7 @@ class Runner:
             windows = plan_windows(film.shots, self._makers[0].window, self._makers[0].overlap)
             self._follow_memory()
             self._tell(film, windows)
-            done = sum(window.emit_stop - window.emit_start for window in windows if self._is_done(window))
+            done = sum(window.num_emitted for window in windows if is_done(self._task, self._work, window))
             try:
                 with self._report.stage("frames", len(film.times), done) as advance:
                     self._share_shots(film, windows, advance)
@@ -127,20 +123,12 @@ class Runner:
 
     def _share_shots(self, film: Survey, windows: list[Window], advance: Advance) -> None:
         waiting = deque(list(group) for _, group in groupby(windows, key=lambda window: window.shot))
-
-        def work(maker: Maker) -> None:
-            while True:
-                try:
-                    group = waiting.popleft()
-                except IndexError:
-                    return
-                self._do_shot(maker, film, group, advance)
-
-        if len(self._makers) == 1:  # in this thread, which Ctrl-C interrupts
-            work(self._makers[0])
+        lines = [Line(self._task, self._work, film, maker, self._report, advance) for maker in self._makers]
+        if len(lines) == 1:  # in this thread, which Ctrl-C interrupts
+            lines[0].run(waiting)
             return
-        with ThreadPoolExecutor(len(self._makers)) as pool:
-            results = [pool.submit(work, maker) for maker in self._makers]
+        with ThreadPoolExecutor(len(lines)) as pool:
+            results = [pool.submit(line.run, waiting) for line in lines]
             try:
                 wait(results, return_when=FIRST_EXCEPTION)
             finally:
@@ -148,68 +136,13 @@ class Runner:
             for result in results:
                 result.result()
 
-    def _do_shot(self, maker: Maker, film: Survey, windows: list[Window], advance: Advance) -> None:
-        if all(self._is_done(window) for window in windows):
-            return
-        shot = film.shots[windows[0].shot]
-        frames = Sliding[Frame](partial(film.frames, self._task.video))
-        text = f"shot {shot.index + 1}: frames {shot.start} to {shot.stop - 1}"
-        self._report.say(Event("shot", text, {"shot": shot.index}))
-        depth = None if maker.depth is None else self._depth_of(shot, maker, frames)
-        for window, follower in pairwise([*windows, None]):
-            if window is None or self._is_done(window):
-                continue
-            self._do_window(maker, window, follower, frames.get(window.start, window.stop), depth)
-            advance(window.emit_stop - window.emit_start)
-        if depth is not None:
-            depth.remove()
-
-    def _depth_of(self, shot: Shot, maker: Maker, frames: Sliding[Frame]) -> ShotDepth:
-        assert maker.depth is not None  # else it is not called
-
-        def read(start: int, stop: int) -> list[Pixels]:
-            return [frame.rgb() for frame in frames.get(start, stop)]
-
-        depth = ShotDepth(maker.depth, shot, read, self._work.folder("depth"))
-        if maker.depth.relative or maker.whole_shots:
-            with self._report.stage(f"depth of shot {shot.index + 1}", len(shot)) as advance:
-                depth.prepare(advance)
-        return depth
-
-    def _do_window(
-        self,
-        maker: Maker,
-        window: Window,
-        follower: Window | None,
-        frames: list[Frame],
-        depth: ShotDepth | None,
-    ) -> None:
-        shared = self._work.load_tail(window.index - 1) if window.shared else None
-        results, made = maker.make(window, frames, depth, shared)
-        if follower is not None and follower.shared and made is not None:
-            self._work.save_tail(window.index, made[:, -follower.shared :])
-        for name, pictures in results.items():
-            encoding = self._task.targets[name].encoding
-            if encoding is None:
-                save_arrays(self._piece(name, window), rgb=np.stack(next(iter(pictures)), axis=-1))
-            else:
-                encode(pictures, encoding, self._piece(name, window))
-        if window.shared:
-            self._work.drop_tail(window.index - 1)
-
-    def _piece(self, name: str, window: Window) -> Path:
-        return self._work.folder(name) / f"{window.index:06d}.npz"
-
-    def _is_done(self, window: Window) -> bool:
-        return all(self._piece(name, window).exists() for name in self._task.targets)
-
     def _join(self, film: Survey, windows: Iterable[Window]) -> None:
         video = self._task.video
         for name, target in self._task.targets.items():
             if target.path.exists() and name in self._work.joined:
                 continue  # by an earlier run, which was stopped before it had joined all
             self._work.mark_joined(name)
-            pieces = [self._piece(name, window) for window in windows]
+            pieces = [self._work.piece(name, window.index) for window in windows]
             if target.encoding is None:
                 save_picture(pieces[0], target.path)
             else:

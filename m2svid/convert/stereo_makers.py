@@ -6,13 +6,17 @@ Shapes: T frames of a window, V views that are made (1 or 2), H W pixels.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from m2svid.comfort.profiles import LARGEST, Placement
 from m2svid.convert.makers import Maker, Pictures, told_disparity
+from m2svid.convert.overlap import side_by_side
 from m2svid.convert.report import Event
 from m2svid.convert.stereo import RightView
 from m2svid.convert.stereo_options import Options, StereoOptions
@@ -22,11 +26,48 @@ from m2svid.errors import UserError
 from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.inference.windows import Window
 from m2svid.video.layouts import LAYOUTS, view_size
-from m2svid.video.pictures import Composer, Pixels, shift, to_pixels, to_tensor
+from m2svid.video.pictures import Composer, Pixels, frame_tensor, shift, to_pixels, to_tensor
+from m2svid.video.planes import Plane
 from m2svid.video.read import Frame, Video
 from m2svid.video.sliding import Sliding
 from m2svid.video.write import Encoding
 from m2svid.warping.edges import clean_edges
+
+
+@dataclass(frozen=True)
+class Eye:
+    """What the inpainter makes a view from.
+
+    Attributes:
+        left: (T, 3, H, W), the view of the other eye, of which it is warped.
+        warped: (T, 3, H, W).
+        hole: (T, 1, H, W), as the inpainter takes it; None = what is warped is the view.
+        outside: warped view and hole for what is kept outside holes; None = those above.
+    """
+
+    left: Tensor
+    warped: Tensor
+    hole: Tensor | None = None
+    outside: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A window before its views are made.
+
+    Attributes:
+        frames: T.
+        rgb: (H, W, 3) of each.
+        given: what else the views are made from.
+        placement: strength and screen plane, px.
+        eyes: of all frames, where the inpainter looks at them together; None = they are made frame by frame.
+    """
+
+    frames: list[Frame]
+    rgb: list[Pixels]
+    given: Any
+    placement: Placement
+    eyes: list[Eye] | None = None
 
 
 class StereoMaker(Maker):
@@ -92,38 +133,69 @@ class StereoMaker(Maker):
             lines.append(f"HDR: {encoding.codec} has no place for the mastering display and light level")
         return lines + [f"HDR: {kind} of every picture is not taken over" for kind in info.dynamic]
 
-    def make(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None, shared: Pixels | None
-    ) -> tuple[dict[str, Pictures], Pixels]:
+    def prepare(self, window: Window, frames: list[Frame], depth: ShotDepth | None) -> Prepared:
         rgb = [frame.rgb(self._bits) for frame in frames]
-        views = self._views(window, rgb, depth, shared)
-        emitted = slice(window.emit_start - window.start, window.emit_stop - window.start)
-        return self._pictures(frames[emitted], views[:, emitted], self._placement(depth).offset), views
+        prepared = Prepared(frames, rgb, self._given(window, rgb, depth), self._placement(depth))
+        if not self._right.inpainter.together:
+            return prepared
+        return replace(prepared, eyes=self._eyes(prepared, slice(None)))
+
+    def make(
+        self, window: Window, prepared: Prepared, shared: Pixels | None
+    ) -> tuple[Pictures, Pixels | None]:
+        emitted = range(window.emit_start - window.start, window.emit_stop - window.start)
+        made = None if prepared.eyes is None else self._views(window, prepared.eyes, shared)
+
+        def picture(place: int) -> dict[str, list[Plane]]:
+            if made is not None:
+                return self._picture(prepared.frames[place], made[:, place], prepared.placement.offset)
+            eyes = self._eyes(prepared, slice(place, place + 1))
+            view = self._views(window, eyes, None)[:, 0]
+            return self._picture(prepared.frames[place], view, prepared.placement.offset)
+
+        return side_by_side(picture, emitted, torch.get_num_threads()), made
 
     @abstractmethod
-    def _views(
-        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
-    ) -> Pixels:
-        """Make the views, (V, T, H, W, 3); arguments as of `make`, with the frames in RGB."""
+    def _given(self, window: Window, rgb: list[Pixels], depth: ShotDepth | None) -> Any:
+        """What the views of a window are made from, beside its frames in RGB."""
+
+    @abstractmethod
+    def _eyes(self, prepared: Prepared, part: slice) -> list[Eye]:
+        """The views to make of a part of a window."""
 
     @abstractmethod
     def _placement(self, depth: ShotDepth | None) -> Placement:
         """Strength and screen plane of a shot, px."""
 
-    def _pictures(self, frames: list[Frame], views: Pixels, parallax: float) -> dict[str, Pictures]:
-        """Pictures of each file: the views, moved apart by a parallax, px, rounded."""
+    def _views(self, window: Window, eyes: list[Eye], shared: Pixels | None) -> Pixels:
+        """(V, T, H, W, 3); the left eye's view is made as the right eye's of the mirror image."""
+        views = []
+        for place, eye in enumerate(eyes):
+            mirrored = place < len(eyes) - 1
+            before = None if shared is None else shared[place, :, :, ::-1] if mirrored else shared[place]
+            if eye.hole is None:
+                view = to_pixels(eye.warped, self._bits)
+            else:
+                view = self._right(window, eye.left, eye.warped, eye.hole, before, eye.outside)
+            views.append(view[:, :, ::-1] if mirrored else view)
+        return np.stack(views) if len(views) > 1 else views[0][None]
+
+    def _left(self, prepared: Prepared, part: slice) -> Tensor:
+        """(T, 3, H, W)."""
+        rgb = prepared.rgb[part]
+        return to_tensor(rgb) if self._right.inpainter.together else frame_tensor(*rgb)
+
+    def _picture(self, frame: Frame, views: Pixels, parallax: float) -> dict[str, list[Plane]]:
+        """Picture of each file: the views (V, H, W, 3), moved apart by a parallax, px, rounded."""
         offset = round(parallax)
         both = len(views) == 2
-        right = shift(views[-1], offset - offset // 2 if both else offset)
-        left = shift(views[0], -(offset // 2)) if both else None
-        if frames[0].info.picture is not None:
-            right = _with_bars(frames, right)
-            left = None if left is None else _with_bars(frames, left)
+        right = frame.with_bars(shift(views[-1], offset - offset // 2 if both else offset))
+        left = frame.with_bars(shift(views[0], -(offset // 2))) if both else None
         if self._options.layout == "pair":
-            return {"left": self._composer.left(frames, left), "right": self._composer.right(right)}
+            return {"left": self._composer.left(frame, left), "right": self._composer.right(right)}
         if self._options.layout == "right":
             return {"film": self._composer.right(right)}
-        return {"film": self._composer.pictures(frames, left, right)}
+        return {"film": self._composer.picture(frame, left, right)}
 
 
 class FromDepth(StereoMaker):
@@ -161,25 +233,20 @@ class FromDepth(StereoMaker):
         assert depth is not None  # given to `__init__`
         return self._options.placement(self._info.width, depth.spread if self.whole_shots else None)
 
-    def _views(
-        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
-    ) -> Pixels:
+    def _given(self, window: Window, rgb: list[Pixels], depth: ShotDepth | None) -> NDArray[np.float32]:
         assert depth is not None  # given to `__init__`
-        left = to_tensor(rgb)
-        maps = depth.get(window.start, window.stop, rgb)
-        if LAYOUTS[self._options.layout].depth:
-            gray = to_disparity(maps, *left.shape[-2:], 1.0).clamp(0, 1)
-            return to_pixels(gray.expand(-1, 3, -1, -1), self._bits)[None]
-        share = 0.5 if self._both else 1.0
-        disparity = to_disparity(maps, *left.shape[-2:], self._placement(depth).max_disparity * share)
-        made = [None, None] if shared is None else [shared[0, :, :, ::-1], shared[-1]]
-        views = [self._view(window, left, disparity, made[1])]
-        if self._both:  # the left eye's view of a film is the right eye's of its mirror image
-            mirrored = self._view(window, left.flip(-1), disparity.flip(-1), made[0])
-            views.insert(0, mirrored[:, :, ::-1])
-        return np.stack(views)
+        return depth.get(window.start, window.stop, rgb)
 
-    def _view(self, window: Window, left: Tensor, disparity: Tensor, shared: Pixels | None) -> Pixels:
+    def _eyes(self, prepared: Prepared, part: slice) -> list[Eye]:
+        left, maps = self._left(prepared, part), prepared.given[part]
+        if LAYOUTS[self._options.layout].depth:
+            return [Eye(left, to_disparity(maps, *left.shape[-2:], 1.0).clamp(0, 1).expand(-1, 3, -1, -1))]
+        share = 0.5 if self._both else 1.0
+        disparity = to_disparity(maps, *left.shape[-2:], prepared.placement.max_disparity * share)
+        eyes = [self._eye(left, disparity)]
+        return [self._eye(left.flip(-1), disparity.flip(-1)), *eyes] if self._both else eyes
+
+    def _eye(self, left: Tensor, disparity: Tensor) -> Eye:
         model, strength = self._options.refine == "model", self._clean_edges
         as_trained = model and strength is None
         clean = disparity
@@ -187,7 +254,7 @@ class FromDepth(StereoMaker):
             clean = clean_edges(disparity, 1.0 if strength is None else strength)
         warped, hole = self._right.inpainter.warp(left, disparity if as_trained else clean)
         outside = BackgroundFill().warp(left, clean) if model and self._options.blend == "holes" else None
-        return self._right(window, left, warped, hole, shared, outside)
+        return Eye(left, warped, hole, outside)
 
 
 class FromWarped(StereoMaker):
@@ -222,13 +289,13 @@ class FromWarped(StereoMaker):
     def _placement(self, depth: ShotDepth | None) -> Placement:
         return self._placed
 
-    def _views(
-        self, window: Window, rgb: list[Pixels], depth: ShotDepth | None, shared: Pixels | None
-    ) -> Pixels:
-        warped = self._read(self._warped, window, self._bits)
+    def _given(self, window: Window, rgb: list[Pixels], depth: ShotDepth | None) -> tuple[Tensor, Tensor]:
         hole = self._read(self._hole, window, 8)[:, :1] > 127
-        made = None if shared is None else shared[-1]
-        return self._right(window, to_tensor(rgb), warped, hole, made)[None]
+        return self._read(self._warped, window, self._bits), hole
+
+    def _eyes(self, prepared: Prepared, part: slice) -> list[Eye]:
+        warped, hole = prepared.given
+        return [Eye(self._left(prepared, part), warped[part], hole[part])]
 
     def _read(self, view: Sliding[Frame], window: Window, bits: int) -> Tensor:
         found = view.get(window.start, window.stop)
@@ -237,7 +304,3 @@ class FromWarped(StereoMaker):
         picture = self._video.info.picture
         inside = picture.inside if picture else ...
         return to_tensor([frame.rgb(bits)[inside] for frame in found])
-
-
-def _with_bars(frames: list[Frame], views: Pixels) -> Pixels:
-    return np.stack([frame.with_bars(view) for frame, view in zip(frames, views, strict=True)])

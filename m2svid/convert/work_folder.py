@@ -65,6 +65,10 @@ class WorkFolder:
         """A folder in this one, made when something is written into it."""
         return self.path / name
 
+    def piece(self, name: str, window: int) -> Path:
+        """The piece of a result that a window gives."""
+        return self.folder(name) / f"{window:06d}.npz"
+
     @property
     def joined(self) -> list[str]:
         """Names of the results whose files were begun to be joined; one that exists is whole."""

@@ -6,6 +6,7 @@ Shapes: T frames of a window, H W pixels of the film, h w of the depth maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -41,10 +42,19 @@ class ShotDepth:
         shot: the frames.
         read: gives the RGB frames (H, W, 3) from one number to another.
         folder: where the maps are kept.
+        device: held while a model of depth is at work; None = nothing else works on its device.
     """
 
-    def __init__(self, estimator: DepthEstimator, shot: Shot, read: FrameReader, folder: Path) -> None:
+    def __init__(
+        self,
+        estimator: DepthEstimator,
+        shot: Shot,
+        read: FrameReader,
+        folder: Path,
+        device: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self._estimator, self._shot, self._read, self._folder = estimator, shot, read, folder
+        self._device = device or nullcontext()
         self._limits: NDArray[np.float64] | None = None
         self._stretches = _stretches(shot, *estimator.begin_shot())
 
@@ -111,7 +121,8 @@ class ShotDepth:
         start, stop = self._stretches[place]
         frames = self._read(start, min(stop + self._estimator.overlap, self._shot.stop))
         ahead, before = frames[stop - start :], self._before(place)
-        maps, after = self._estimator.continued(frames[: stop - start], start, ahead, before)
+        with self._device:
+            maps, after = self._estimator.continued(frames[: stop - start], start, ahead, before)
         if not np.isfinite(maps).all():
             raise UserError(
                 f"the depth of {self._estimator.name} has values that are no numbers between frames {start} "

@@ -25,6 +25,7 @@ class Inpainter(ABC):
     Attributes:
         window: frames that it takes at a time.
         overlap: frames that neighbouring windows of a shot share.
+        together: True where it looks at the frames of a window together, False where at each alone.
         settings: choices that change the result, apart from the user's options.
         memory: plan of its model; None = it needs none.
         description: one line for the user.
@@ -32,6 +33,7 @@ class Inpainter(ABC):
 
     window: int
     overlap: int
+    together: bool = True
     settings: Mapping[str, int | str] = MappingProxyType({})
     memory: MemoryPlan | None = None
     description: str
@@ -81,7 +83,7 @@ class BackgroundFill(Inpainter):
     The hole may also be the share of each pixel that is to be filled, float32 in [0, 1].
     """
 
-    window, overlap = WITHOUT_MODEL, 0
+    window, overlap, together = WITHOUT_MODEL, 0, False
     description = "holes filled from the background around them (no model)"
 
     def warp(self, left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:

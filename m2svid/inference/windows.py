@@ -52,6 +52,10 @@ class Window:
         return self.start + self.known
 
     @property
+    def num_emitted(self) -> int:
+        return self.emit_stop - self.emit_start
+
+    @property
     def num_frames(self) -> int:
         return self.stop - self.start
 

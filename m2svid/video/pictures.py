@@ -5,7 +5,7 @@ Shapes: T frames, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,12 @@ def to_tensor(rgb: Sequence[Pixels]) -> Tensor:
     return torch.from_numpy(video.astype(np.float32) / 65535)
 
 
+def frame_tensor(rgb: Pixels) -> Tensor:
+    """A frame (H, W, 3) -> (1, 3, H, W) as `to_tensor` gives it, 8 bits in the same memory."""
+    video = rgb if rgb.dtype == np.uint8 else rgb.astype(np.float32) / 65535
+    return torch.from_numpy(video)[None].permute(0, 3, 1, 2)
+
+
 def to_pixels(video: Tensor, bits: int) -> Pixels:
     """(T, 3, H, W), uint8 or float in [0, 1] -> (T, H, W, 3), uint8, or uint16 of full scale."""
     if video.is_floating_point():
@@ -39,14 +45,14 @@ def to_pixels(video: Tensor, bits: int) -> Pixels:
 
 
 def shift(rgb: Pixels, columns: int) -> Pixels:
-    """Frames (T, H, W, 3) moved to the right by whole pixels (to the left if negative), black where freed."""
+    """A picture (H, W, 3) moved to the right by whole pixels (to the left if negative), black where freed."""
     if columns == 0:
         return rgb
     moved = np.zeros_like(rgb)
     if columns > 0:
-        moved[:, :, columns:] = rgb[:, :, :-columns]
+        moved[:, columns:] = rgb[:, :-columns]
     else:
-        moved[:, :, :columns] = rgb[:, :, -columns:]
+        moved[:, :columns] = rgb[:, -columns:]
     return moved
 
 
@@ -68,33 +74,28 @@ class Composer:
     method: Method
     project: Callable[[Pixels], Pixels] | None = None
 
-    def pictures(self, frames: Sequence[Frame], left: Pixels | None, right: Pixels) -> Iterator[list[Plane]]:
-        """One picture a frame, of both views.
+    def picture(self, frame: Frame, left: Pixels | None, right: Pixels) -> list[Plane]:
+        """The picture of both views.
 
         Args:
-            frames: of the source; they are the left view where `left` is None, their samples untouched.
-            left: (T, H, W, 3), a left view that was made.
-            right: (T, H, W, 3).
+            frame: of the source; it is the left view where `left` is None, its samples untouched.
+            left: (H, W, 3), a left view that was made.
+            right: (H, W, 3).
         """
-        for index, frame in enumerate(frames):
-            made = None if left is None else left[index]
-            if not self.layout.mixed and self.project is None:
-                yield self._arrange([self._left(frame, made), self._planes(right[index])])
-                continue
-            bits = 8 if right.dtype == np.uint8 else 16
-            views = [frame.rgb(bits, whole=True) if made is None else made, right[index]]
-            changed = [self._anaglyph(*views)] if self.project is None else map(self.project, views)
-            yield self._arrange([self._planes(view) for view in changed])
+        if not self.layout.mixed and self.project is None:
+            return self._arrange([self._left(frame, left), self._planes(right)])
+        bits = 8 if right.dtype == np.uint8 else 16
+        views = [frame.rgb(bits, whole=True) if left is None else left, right]
+        changed = [self._anaglyph(*views)] if self.project is None else map(self.project, views)
+        return self._arrange([self._planes(view) for view in changed])
 
-    def left(self, frames: Sequence[Frame], left: Pixels | None) -> Iterator[list[Plane]]:
-        """The left view alone; arguments as above."""
-        for index, frame in enumerate(frames):
-            yield self._arrange([self._left(frame, None if left is None else left[index])])
+    def left(self, frame: Frame, left: Pixels | None) -> list[Plane]:
+        """The picture of the left view alone; arguments as above."""
+        return self._arrange([self._left(frame, left)])
 
-    def right(self, right: Pixels) -> Iterator[list[Plane]]:
-        """The right view alone, (T, H, W, 3)."""
-        for view in right:
-            yield self._arrange([self._planes(view)])
+    def right(self, right: Pixels) -> list[Plane]:
+        """The picture of the right view alone, (H, W, 3)."""
+        return self._arrange([self._planes(right)])
 
     def _left(self, frame: Frame, made: Pixels | None) -> list[Plane]:
         if made is not None:

@@ -91,7 +91,7 @@ def rgb_to_planes(
         matrix: swscale's number of the YUV matrix (`av.video.reformatter.Colorspace`).
         color_range: of the planes.
     """
-    frame = av.VideoFrame.from_ndarray(
+    frame = av.VideoFrame.from_numpy_buffer(
         np.ascontiguousarray(rgb), "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
     )
     frame.color_range = ColorRange.JPEG
@@ -101,6 +101,7 @@ def rgb_to_planes(
         src_color_range=ColorRange.JPEG,
         dst_color_range=color_range,
         interpolation=QUALITY,
+        threads=1,
     )
     return to_planes(converted)
 

@@ -89,7 +89,7 @@ class Frame:
     def small_bgr(self, width: int) -> Pixels:
         """(h, w, 3) uint8, the frame at about this width, not turned: for finding cuts."""
         height = max(1, round(self.raw.height * width / self.raw.width))
-        return self.raw.reformat(width, height, "bgr24").to_ndarray()
+        return self.raw.reformat(width, height, "bgr24", threads=1).to_ndarray()
 
     def planes(self, pixel_format: PixelFormat, full_range: bool | None = None) -> list[Plane]:
         """Y, U and V of the whole frame; the decoded samples where format and range are the decoded ones.
@@ -121,6 +121,7 @@ class Frame:
             src_color_range=ColorRange.JPEG if full or is_rgb(self.raw.format) else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
             interpolation=QUALITY,
+            threads=1,
         )
 
 

@@ -7,7 +7,7 @@ encoded again: a film that is continued after an interruption equals one that ne
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -168,46 +168,94 @@ def check_encoder(encoding: Encoding) -> None:
         ) from error
 
 
-def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> None:
-    """Encode pictures into a piece; it appears under its name only when complete.
+class PieceWriter:
+    """Encode pictures into a piece, which appears under its name only when complete.
 
     Args:
-        pictures: Y, U and V of every picture, in order.
         encoding: of the pictures.
         path: the piece.
     """
-    packets, headers = _layered(pictures, encoding) if encoding.layers else _encoded(pictures, encoding)
-    save_arrays(
-        path,
-        order=np.array([packet.order for packet in packets], np.int64),
-        key=np.array([packet.key for packet in packets]),
-        size=np.array([len(packet.data) for packet in packets], np.int64),
-        data=np.frombuffer(b"".join(packet.data for packet in packets), np.uint8),
-        headers=np.frombuffer(headers, np.uint8),
-    )
+
+    def __init__(self, encoding: Encoding, path: Path) -> None:
+        self._encoding, self._path = encoding, path
+        self._encoders = [_opened(encoding) for _ in range(2 if encoding.layers else 1)]
+        self._packets: list[list[Packet]] = [[] for _ in self._encoders]
+        self._count = 0
+
+    def add(self, planes: list[Plane]) -> None:
+        """Take the next picture: Y, U and V."""
+        count = len(self._encoders)
+        for place, part in enumerate(zip(*(np.split(plane, count) for plane in planes), strict=True)):
+            self._encode(place, self._frame(part))
+        self._count += 1
+
+    def finish(self) -> None:
+        """Encode what the encoder has kept back, and write the piece. Raises UserError where it can't be."""
+        for place in range(len(self._encoders)):
+            self._encode(place, None)
+        packets, headers = self._layered() if self._encoding.layers else (self._packets[0], self._headers(0))
+        save_arrays(
+            self._path,
+            order=np.array([packet.order for packet in packets], np.int64),
+            key=np.array([packet.key for packet in packets]),
+            size=np.array([len(packet.data) for packet in packets], np.int64),
+            data=np.frombuffer(b"".join(packet.data for packet in packets), np.uint8),
+            headers=np.frombuffer(headers, np.uint8),
+        )
+
+    def _encode(self, place: int, frame: av.VideoFrame | None) -> None:
+        for packet in self._encoders[place].encode(frame):
+            self._packets[place].append(Packet(packet.pts, packet.is_keyframe, bytes(packet)))
+
+    def _frame(self, planes: Sequence[Plane]) -> av.VideoFrame:
+        encoding = self._encoding
+        frame = from_planes(planes, encoding.pixel_format)
+        frame.pts, frame.time_base = self._count, 1 / encoding.rate
+        frame.color_range, frame.colorspace = encoding.color.range, encoding.color.matrix
+        frame.color_primaries, frame.color_trc = encoding.color.primaries, encoding.color.transfer
+        return frame
+
+    def _headers(self, place: int) -> bytes:
+        return self._encoders[place].extradata or b""
+
+    def _layered(self) -> tuple[list[Packet], bytes]:
+        left, right = self._packets
+        headers = self._headers(0)
+        same = [(p.order, p.key) for p in left] == [(p.order, p.key) for p in right]
+        if headers != self._headers(1) or not same:
+            raise RuntimeError("both views were not encoded alike")
+        layers = mv_hevc.Layers(headers)
+        joined = [
+            replace(one, data=layers.join(one.data, two.data)) for one, two in zip(left, right, strict=True)
+        ]
+        return joined, layers.headers
 
 
-def _encoded(pictures: Iterable[list[Plane]], encoding: Encoding) -> tuple[list[Packet], bytes]:
-    """Packets in decoding order, and the stream's headers."""
-    encoder = _opened(encoding)
-    packets = [packet for frame in _frames(pictures, encoding) for packet in encoder.encode(frame)]
-    return [
-        Packet(packet.pts, packet.is_keyframe, bytes(packet)) for packet in packets
-    ], encoder.extradata or b""
+class PicturePiece:
+    """Keep one picture as a piece.
+
+    Args:
+        path: the piece.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, planes: list[Plane]) -> None:
+        """Take the picture: red, green and blue."""
+        self._rgb = np.stack(planes, axis=-1)
+
+    def finish(self) -> None:
+        """Write it. Raises UserError where it can't be."""
+        save_arrays(self._path, rgb=self._rgb)
 
 
-def _layered(pictures: Iterable[list[Plane]], encoding: Encoding) -> tuple[list[Packet], bytes]:
-    both = [[np.split(plane, 2) for plane in planes] for planes in pictures]
-    (left, headers), (right, same) = (
-        _encoded(([plane[eye] for plane in planes] for planes in both), encoding) for eye in (0, 1)
-    )
-    if headers != same or [(p.order, p.key) for p in left] != [(p.order, p.key) for p in right]:
-        raise RuntimeError("both views were not encoded alike")
-    layers = mv_hevc.Layers(headers)
-    joined = [
-        replace(one, data=layers.join(one.data, two.data)) for one, two in zip(left, right, strict=True)
-    ]
-    return joined, layers.headers
+def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> None:
+    """Encode pictures, Y, U and V of each, into a piece; other arguments as of `PieceWriter`."""
+    piece = PieceWriter(encoding, path)
+    for planes in pictures:
+        piece.add(planes)
+    piece.finish()
 
 
 def _opened(encoding: Encoding) -> av.VideoCodecContext:
@@ -215,16 +263,6 @@ def _opened(encoding: Encoding) -> av.VideoCodecContext:
     encoding.apply(encoder)
     encoder.flags |= Flags.global_header
     return encoder
-
-
-def _frames(pictures: Iterable[list[Plane]], encoding: Encoding) -> Iterator[av.VideoFrame | None]:
-    for index, planes in enumerate(pictures):
-        frame = from_planes(planes, encoding.pixel_format)
-        frame.pts, frame.time_base = index, 1 / encoding.rate
-        frame.color_range, frame.colorspace = encoding.color.range, encoding.color.matrix
-        frame.color_primaries, frame.color_trc = encoding.color.primaries, encoding.color.transfer
-        yield frame
-    yield None  # flushes the encoder
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,12 @@ def each_frame(work: Callable[..., None], *videos: Tensor) -> None:
         with torch.inference_mode(inference):
             work(*frames)
 
+    frames = [video.view(-1, *video.shape[-3:]) for video in videos]
+    if len(frames[0]) == 1:
+        work(*(video[0] for video in frames))
+        return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(in_mode, *(video.view(-1, *video.shape[-3:]) for video in videos)))
+        list(pool.map(in_mode, *frames))
 
 
 def bands(height: int, width: int) -> list[slice]:

@@ -17,7 +17,7 @@ from m2svid.video.bits import BitReader, escape, ue, unescape
 from m2svid.video.info import UNTAGGED
 from m2svid.video.mv_hevc import split
 from m2svid.video.planes import PixelFormat
-from m2svid.video.write import Encoding, encode, piece_headers, read_piece
+from m2svid.video.write import Encoding, PieceWriter, encode, piece_headers, read_piece
 from tests.convert.films import make_depth, make_film, picture, read_luma
 
 CONTAINERS = {
@@ -136,18 +136,16 @@ def nal_arrays(count: int, data: bytes) -> list[tuple[int, int, bytes]]:
 
 
 def test_an_interrupted_film_is_the_same_film(run, tmp_path, monkeypatch):
-    from m2svid.convert import runner
-
     straight = run("straight.mp4")
-    made = []
+    made, finish = [], PieceWriter.finish
 
-    def stop(pictures, encoding, path):
-        made.append(path)
+    def stop(piece):
+        made.append(piece)
         if len(made) == 2:
             raise KeyboardInterrupt
-        encode(pictures, encoding, path)
+        finish(piece)
 
-    monkeypatch.setattr(runner, "encode", stop)
+    monkeypatch.setattr(PieceWriter, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
         run("out.mp4")
     monkeypatch.undo()
