@@ -21,14 +21,13 @@ from m2svid.evaluation.films import ViewFilm, save_lossless
 from m2svid.evaluation.methods import Method, Trained
 from m2svid.evaluation.methods.warps import ClosedNearest, warped_by
 from m2svid.evaluation.protocol import Protocol
-from m2svid.evaluation.results import Results, VideoResult
+from m2svid.evaluation.results import MODEL, Results, VideoResult
 from m2svid.metrics.measures import PRETRAINED, Pretrained, check_weight_names
 from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.stereo import MetricName, Row, StereoMetrics
 
 log = logging.getLogger(__name__)
 
-MODEL = "model"  # the trained model's name
 _NAME = re.compile(r"[\w.+-]+")
 
 

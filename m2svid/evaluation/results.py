@@ -16,6 +16,7 @@ from m2svid.errors import UserError
 from m2svid.files import whole
 
 FORMAT = "m2svid results 1"
+MODEL = "model"  # the trained model's name
 PACKAGES = (
     "torch",
     "torchvision",

@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from m2svid.errors import UserError
-from m2svid.evaluation.results import FORMAT, Results
+from m2svid.evaluation.results import FORMAT, MODEL, Results
 from m2svid.report.columns import compared
 from m2svid.report.paper import ROWS
 
@@ -109,9 +109,9 @@ def collect(given: Sequence[str]) -> list[Dataset]:
                 )
         found.sort(key=lambda result: _ORDER.get(result.method, len(ROWS)))
         for result in found:
-            if result.method == "model" or len({each.method for each in found}) == 1:
+            if result.method == MODEL or len({each.method for each in found}) == 1:
                 result.method = name or (
-                    Path(place).resolve().name if result.method == "model" else result.method
+                    Path(place).resolve().name if result.method == MODEL else result.method
                 )
             methods = grouped[result.dataset]
             methods.setdefault(result.method, Method(result.method)).runs.append(result)

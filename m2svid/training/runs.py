@@ -6,6 +6,7 @@ runs/NAME/ holds config.yaml, checkpoints/, evaluations as CSV files, prediction
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,13 @@ def told(changed: Mapping[str, tuple[Any, Any]]) -> str:
     return ", ".join(words[:3]) + (f" and {more} more" if more > 0 else "")
 
 
+def written(value: Any) -> str:
+    """An option's value in one line of YAML."""
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
+
+
 def _short(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    text = written(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -19,9 +19,8 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from m2svid.errors import UserError
-from m2svid.evaluation.evaluation import MODEL
 from m2svid.evaluation.methods import Method
-from m2svid.evaluation.results import Results
+from m2svid.evaluation.results import MODEL, Results
 from m2svid.files import whole
 from m2svid.synthetic.networks import make_networks
 from m2svid.training.runs import CONFIG, LAST, RUNS

@@ -10,7 +10,9 @@ from pathlib import Path
 from aiohttp import web
 
 from m2svid.errors import UserError
+from m2svid.training.runs import RUNS
 from m2svid.ui import films, strip, uploads
+from m2svid.ui import runs as run_routes
 from m2svid.ui.access import Access, Handler, Refused, guard
 from m2svid.ui.form import Form
 from m2svid.ui.previews import Previews
@@ -36,6 +38,7 @@ def application(
     port: int,
     token: str | None = None,
     weights: Sequence[str] = (),
+    runs: Path = RUNS,
     largest_upload: int = 32 << 30,
     downloads: bool = False,
 ) -> web.Application:
@@ -47,6 +50,7 @@ def application(
         port: its port.
         token: that every request must have; None = none.
         weights: folders of models that may be chosen.
+        runs: folder of the runs, one that may be read.
         largest_upload: bytes of a film that is dropped onto the page.
         downloads: whether jobs may fetch models that are not on this machine.
 
@@ -76,6 +80,7 @@ def application(
     app.add_routes([web.get("/", _index), web.static("/page", PAGE), web.get("/api/settings", settings)])
     for part in (films.routes(access), uploads.routes(access, largest_upload), strip.routes(form)):
         app.add_routes(part)
+    app.add_routes(run_routes.routes(access, runs, queue.add_command))
     app.add_routes([*previews.routes(lambda: queue.busy), *queue.routes()])
     return app
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from m2svid.errors import UserError
+from m2svid.training.runs import RUNS
 from m2svid.ui.access import Access, is_local
 from m2svid.ui.server import application
 
@@ -19,7 +20,7 @@ def ui(
     folders: list[str] | str,
     output: Path | None = None,
     weights: list[str] | None = None,
-    runs: Path = Path("runs"),
+    runs: Path = RUNS,
     host: str = "127.0.0.1",
     port: int = 8123,
     token: str | None = None,
@@ -37,7 +38,8 @@ def ui(
             not given.
         weights: folder of a model, as `weights import` writes it, that films may be refined with; or several
             as a list: '[one, two]'.
-        runs: folder of the runs of `fit`, which is only read.
+        runs: folder of the runs of `fit`, which is only read; `validate` and `test`, where the page starts
+            them, write into it.
         host: address to bind to; any but this machine's own demands a token.
         port: to bind to.
         token: that the page's address must have; made up if not given and `host` demands one.
@@ -57,7 +59,7 @@ def ui(
         token = secrets.token_urlsafe()
     access = Access([*read, runs], [write])
     models = [str(Path(folder).resolve()) for folder in weights or ()]
-    app = application(access, host, port, token, models, int(largest_upload * 2**30), downloads)
+    app = application(access, host, port, token, models, runs, int(largest_upload * 2**30), downloads)
     shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/{f'?token={token}' if token else ''}"
     log.info("the page is at %s (Ctrl-C ends it)", shown)
     try:
