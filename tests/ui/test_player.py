@@ -111,6 +111,23 @@ def test_another_preview_is_exact_again(page, folder, pictures):
     assert not page.run("document.querySelector('.player-approximate').checkVisibility()")
 
 
+def test_another_preview_waits_until_a_control_is_released(page, folder, pictures):
+    x, y = page.run("""(() => {
+      const control = document.querySelector(".player [aria-label=Strength]");
+      control.scrollIntoView({block: "center"});
+      const box = control.getBoundingClientRect();
+      return [box.x + 0.9 * box.width, box.y + box.height / 2];
+    })()""")
+    mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
+    page.browser.call("Input.dispatchMouseEvent", type="mousePressed", **mouse)
+    address = f"/api/file?path={folder}"
+    page.run(f"player.show({{left: '{address}/left.png', right: '{address}/right.png'}}); 0")
+    time.sleep(0.3)
+    assert page.run("player.strength") > 1.5
+    page.browser.call("Input.dispatchMouseEvent", type="mouseReleased", **mouse)
+    page.browser.wait("player.strength === 1 && player.placement === null")
+
+
 def test_without_depth_there_is_neither_strength_nor_its_mode(page, folder, pictures):
     page.show({"left": folder / "left.png", "right": folder / "right.png"})
     off = "[...document.querySelectorAll('[data-mode]')].filter(b => b.disabled).map(b => b.dataset.mode)"
@@ -160,7 +177,7 @@ def test_a_film_is_sought_and_played(page, film):
     page.run(f"{seek}.value = 1.06; {seek}.dispatchEvent(new Event('input'))")
     page.run("player.mode = 'sbs'")
     page.shows(80, 175)
-    assert page.run(f"{seek}.getAttribute('aria-valuetext')") == "00:01 of 00:02"
+    assert page.run(f"{seek}.getAttribute('aria-valuetext')") == "0:01 of 0:02"
     page.run("document.querySelector('.player-stage').focus()")
     page.press(" ", " ")
     page.browser.wait("document.querySelector('.player-play').textContent === 'Pause'")

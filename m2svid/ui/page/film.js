@@ -1,6 +1,6 @@
 // A film that is played: one or two videos that keep together, and a bar of controls.
 
-import {el} from "./common.js";
+import {clock, el, nameOf} from "./common.js";
 
 const APART = 0.008; // s, by which frames of two videos may differ to be one picture: below half a frame at 60 Hz
 const LOST = 0.2; // s, from which the second video is moved after the first
@@ -79,16 +79,13 @@ async function loaded(video, codec) {
     for (const name of ["loadeddata", "error"]) video.addEventListener(name, resolve, {once: true});
   });
   if (!video.error && video.videoWidth > 0) return;
-  const name = decodeURIComponent(video.src).split(/[/=\\]/).pop();
+  const name = nameOf(decodeURIComponent(video.src));
   const answer = await fetch(video.src, {headers: {Range: "bytes=0-0"}}).catch(() => null);
   if (!answer?.ok) throw new Error(`${name} can't be loaded: ${answer ? `the server says ${answer.status}` : "the server does not answer"}.`);
   throw new Error(
     `This browser can't decode ${name}${codec ? `, which is ${codec}` : ""}: ` +
     "open it in another player, or convert it with --codec h264, which every browser plays.");
 }
-
-const clock = time => [time / 3600, time / 60 % 60, time % 60]
-  .map((part, i) => i ? String(Math.floor(part)).padStart(2, "0") : Math.floor(part)).join(":").replace(/^0:/, "");
 
 /** Play, time, seek, sound for a film. */
 export function controls(film) {
@@ -102,7 +99,7 @@ export function controls(film) {
     play.textContent = main.paused ? "Play" : "Pause";
     mute.setAttribute("aria-pressed", main.muted);
     volume.value = main.volume;
-    const [now, all] = [main.currentTime, main.duration || 0].map(clock);
+    const [now, all] = [main.currentTime, main.duration || 0].map(seconds => clock(seconds));
     time.textContent = `${now} / ${all}`;
     seek.max = main.duration || 0;
     if (!main.seeking) seek.value = main.currentTime;

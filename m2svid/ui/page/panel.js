@@ -32,7 +32,8 @@ const HELP = [
 /**
  * Build the elements of a player.
  * @returns root, stage, canvas, headset (its button), and functions: `open` (what is shown now), `tell` (mode,
- *   whether the right view is approximate, placement), `say` (a message), `fill` (the screen, or no more).
+ *   whether the right view is approximate, placement), `say` (a message), `fill` (the screen, or no more),
+ *   `released` (a promise of the moment when no control is held any more).
  */
 export function panel(player) {
   const adjust = (name, value) => {
@@ -70,6 +71,12 @@ export function panel(player) {
 
   return {
     root, stage, canvas, headset, fill,
+    released: async () => {
+      while (strength.matches(":active") || shift.matches(":active")) {
+        await new Promise(resolve => ["pointerup", "pointercancel"].forEach(name => addEventListener(name, resolve, {once: true})));
+        await new Promise(requestAnimationFrame);
+      }
+    },
     open: ({film: playing}) => film.replaceChildren(...playing ? [controls(playing)] : []),
     say: (text, problem = false) => {
       message.textContent = text;

@@ -1,6 +1,6 @@
 // A player of pictures and films with two views.
 
-import {el} from "./common.js";
+import {el, nameOf} from "./common.js";
 import {Film} from "./film.js";
 import {available, enter} from "./headset.js";
 import {WHOLE, arrangement} from "./layouts.js";
@@ -217,6 +217,7 @@ export class StereoPlayer extends EventTarget {
     } catch (error) {
       problem = error.message;
     }
+    await this.#parts.released(); // what a control is at would mean something else from here on
     if (asked !== this.#asked || !this.#renderer) return open.film?.close();
     this.#open.film?.close();
     this.#open = open;
@@ -275,7 +276,7 @@ async function picture(src) {
   try {
     await image.decode();
   } catch {
-    throw new Error(`The picture ${decodeURIComponent(src).split(/[/=\\]/).pop()} can't be shown: it can't be loaded or decoded.`);
+    throw new Error(`The picture ${nameOf(decodeURIComponent(src))} can't be shown: it can't be loaded or decoded.`);
   }
   return image;
 }
