@@ -103,7 +103,7 @@ def _training(bucket: Bucket) -> Case:
 
 
 def _published(size: Size) -> Case:
-    return Case(f"published {_text(size)}", partial(beside_published, size=size), 120)
+    return Case(f"published {_text(size)}", partial(beside_published, size=size), 180)
 
 
 def _text(size: Size) -> str:

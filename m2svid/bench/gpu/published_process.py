@@ -26,7 +26,9 @@ def main(job: dict[str, Any]) -> None:
     import torch
 
     cuda = job["device"].startswith("cuda")
-    if not cuda:  # the published code asks for a GPU in many places
+    if cuda:
+        torch.cuda.set_device(job["device"])
+    else:  # the published code asks for a GPU in many places
         torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_, **__: self
         torch.Tensor.half = torch.Tensor.float
         torch.nn.Module.half = torch.nn.Module.float

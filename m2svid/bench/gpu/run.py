@@ -124,6 +124,7 @@ def _attempt(case: Case, setting: Setting) -> dict[str, Any]:
     finally:
         gc.collect()
         if setting.device.type == "cuda":
+            torch.compiler.reset()  # compiled blocks would keep their weights
             torch.cuda.empty_cache()
 
 
