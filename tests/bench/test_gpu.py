@@ -9,14 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from m2svid.bench.gpu import refining
 from m2svid.bench.gpu import run as bench
 from m2svid.bench.gpu.cases import Case, cases
 from m2svid.bench.gpu.counting import Counter
 from m2svid.bench.gpu.published import run_published
+from m2svid.bench.gpu.refining import prepare
 from m2svid.bench.gpu.report import Report
 from m2svid.bench.gpu.setting import Setting, calculating_in
 from m2svid.bench.gpu.tables import BEGIN, END, merge
 from m2svid.errors import UserError
+from m2svid.model.speed import lay_channels_last
 
 CPU = torch.device("cpu")
 OPTIONS = {"device": "cpu", "small": True}
@@ -60,6 +63,27 @@ def test_tiles_cost_more(report):
     assert "tiles of 64 px" in tiles["plan"]
     clip = report.cases["refine 2x64x64 float32"]["stages"]["clip"]
     assert tiles["stages"]["clip"]["tflop"] == pytest.approx(3 * clip["tflop"], rel=1e-3)
+
+
+def test_holes_need_less_of_the_model(report):
+    """The hole of 10 % of the width by half of the height is decoded with what surrounds it."""
+    part = report.cases["refine 2x64x128 float32 holes"]["stages"]
+    clip = report.cases["refine 2x64x64 float32"]["stages"]
+    assert part["decode"]["tflop"] > 0 and part["decode"]["seconds"] > 0
+    assert part["unet"]["tflop"] > 1.5 * clip["unet"]["tflop"]  # twice as wide, and whole
+
+
+def test_variants(monkeypatch):
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 3))
+    lay_channels_last(network)
+    assert not network[0].weight.is_contiguous()
+    prepare(network, "contiguous")
+    assert network[0].weight.is_contiguous()
+    compiled = []
+    monkeypatch.setattr(refining, "compile_regions", compiled.append)
+    for variant in ("eager", "holes", "compiled"):
+        prepare(network, variant)
+    assert compiled == [network]
 
 
 def test_training_and_film(report):

@@ -70,6 +70,7 @@ def cases(setting: Setting) -> list[Case]:
         *([_published(sizes.clip)] if setting.published else []),
         _training(sizes.buckets[0]),
         _refining(sizes.film, main, 40, sizes.tile),
+        _refining(sizes.film, main, 30, variant="holes"),
         Case("film", partial(film, size=(sizes.film_frames, *sizes.film[1:]), window=sizes.film[0]), 60),
         *(_refining(size, main, 10) for size in sizes.others),
         *(_training(bucket) for bucket in sizes.buckets[1:]),
@@ -80,7 +81,7 @@ def cases(setting: Setting) -> list[Case]:
         return first
     return [
         *first,
-        _refining(sizes.clip, main, 10, variant="channels-last"),
+        _refining(sizes.clip, main, 10, variant="contiguous"),
         _refining(sizes.clip, main, 90, variant="compiled"),
         *(Case(f"vram {gb}G", partial(within, size=sizes.film, vram=f"{gb}G"), 30, gb) for gb in VRAM),
         _refining(sizes.film, main, 50),
@@ -88,7 +89,7 @@ def cases(setting: Setting) -> list[Case]:
 
 
 def _refining(
-    size: Size, numbers: Numbers, seconds: float, tile: int = 0, variant: Variant = "eager"
+    size: Size, numbers: Numbers, seconds: float, tile: int | None = None, variant: Variant = "eager"
 ) -> Case:
     words = ["refine", _text(size), numbers, *([f"tiles-{tile}"] if tile else [])]
     if variant != "eager":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 _CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # which PyTorch does not count
@@ -51,15 +51,25 @@ class _Traffic(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        matrices = function._overloadpacket in flop_registry or function._overloadpacket in _FORMULAS
-        if not matrices and not _touches_nothing(function):
-            touched = tree_leaves((args, kwargs, result))
-            self.bytes += sum(t.numel() * t.element_size() for t in touched if isinstance(t, Tensor))
+        if _counts(function):
+            touched = _tensors((*args, *(kwargs or {}).values(), result))
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in touched)
         return result
 
 
-def _touches_nothing(function: Any) -> bool:
-    """Views, and memory that is not filled."""
+@cache
+def _counts(function: Any) -> bool:
+    """Whether an operation is neither counted as TFLOP, nor a view, nor memory that is not filled."""
     infos = [value.alias_info for value in function._schema.returns]
     view = any(info is not None and not info.is_write for info in infos)
-    return view or "empty" in function._schema.name
+    packet = function._overloadpacket
+    matrices = packet in flop_registry or packet in _FORMULAS
+    return not (matrices or view or "empty" in function._schema.name)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)

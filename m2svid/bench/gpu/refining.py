@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from m2svid.bench.gpu.counting import Counter
 from m2svid.bench.gpu.setting import GB, Numbers, Setting, calculating_in
@@ -15,15 +17,16 @@ from m2svid.bench.gpu.stages import STAGES, Stages
 from m2svid.bench.networks import make_clip
 from m2svid.inference.memory import limit_memory
 from m2svid.inference.refiner import Refiner
-from m2svid.model.speed import compile_regions, lay_channels_last
+from m2svid.model.speed import compile_regions
 
-Variant = Literal["eager", "channels-last", "compiled"]  # the last has channels last, too
+Variant = Literal["eager", "contiguous", "compiled", "holes"]
+"""Eager is what `convert` does; contiguous has no channels last; of holes alone see `Refiner`'s `needed`."""
 Size = tuple[int, int, int]  # T, H, W
 ENOUGH_SECONDS = 12.0  # of repeats
 
 
 def refine(
-    setting: Setting, size: Size, numbers: Numbers, tile: int = 0, variant: Variant = "eager"
+    setting: Setting, size: Size, numbers: Numbers, tile: int | None = None, variant: Variant = "eager"
 ) -> dict[str, Any]:
     """Measure a clip's way through the model, from views in the host's memory to the right view there.
 
@@ -31,24 +34,21 @@ def refine(
         setting: of the run.
         size: of the clip.
         numbers: of the networks.
-        tile: side of the U-Net's tiles, px; 0 = whole frames.
-        variant: whether convolutions are laid out with channels last, and blocks compiled.
+        tile: side of the U-Net's tiles, px; None = whole frames where there is memory for them.
+        variant: of the networks, or of what they are asked for.
 
     Returns:
         Seconds (median of the repeats, the least and the most), frames a second, peak memory (of tensors, and
         what PyTorch reserves), operations, shares of the card's limits; the same by stage, and the seconds of
-        everything else; the plan by which the clip fitted, and the seconds that compiling took.
+        everything else; the plan by which the clip fitted; the seconds of the first run of changed networks.
     """
-    clip, clock, model = make_clip(*size), setting.clock, setting.model(numbers)
+    clip, model = make_clip(*size), setting.model(numbers)
     views = clip.left[0], clip.warped[0], clip.hole[0]
-    refiner = Refiner(
-        model, setting.device, window=size[0], overlap=0, tile=tile, tile_overlap=tile // 6 // 8 * 8
-    )
-    stages = Stages(model, clock)
-
-    def work() -> None:
-        refiner(*views, fps=24.0)
-
+    tiles = {} if tile is None else {"tile": tile, "tile_overlap": tile // 6 // 8 * 8}
+    refiner = Refiner(model, setting.device, window=size[0], overlap=0, **tiles)
+    stages = Stages(model, setting.clock)
+    needed = clip.hole[0].any(0)[0] if variant == "holes" else None
+    work = partial(refiner, *views, fps=24.0, needed=needed)
     with calculating_in(numbers):
         plan = None
         while plan != refiner.memory.plan:  # again where memory was too little for the first plan
@@ -58,18 +58,24 @@ def refine(
                 work()
         stages.counter = None
         tflop, gb = stages.tflop, stages.gb
-        if variant != "eager":
-            lay_channels_last(model)
-        if variant == "compiled":
-            compile_regions(model)
-        first = clock.time(work) if variant != "eager" else 0.0
+        prepare(model, variant)
+        first = setting.clock.time(work) if variant in ("contiguous", "compiled") else 0.0
         runs = _repeat(work, stages, setting)
     result = _summary(setting, size, numbers, runs, tflop, gb)
     return result | {
         "first_seconds": first,
-        "reserved_gb": clock.reserved() / GB,
+        "reserved_gb": setting.clock.reserved() / GB,
         "plan": str(refiner.memory.plan),
     }
+
+
+def prepare(model: nn.Module, variant: Variant) -> None:
+    """Make a variant of networks, in place."""
+    if variant == "contiguous":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.contiguous()
+    elif variant == "compiled":
+        compile_regions(model)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class _Run:
     peaks: dict[str, int]
 
 
-def _repeat(work: Callable[[], None], stages: Stages, setting: Setting) -> list[_Run]:
+def _repeat(work: Callable[[], object], stages: Stages, setting: Setting) -> list[_Run]:
     runs: list[_Run] = []
     while len(runs) < setting.repeats and sum(run.seconds for run in runs) < ENOUGH_SECONDS:
         stages.begin()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from m2svid.bench.clock import Clock, Moment
 from m2svid.bench.gpu.counting import Counter
 from m2svid.model.m2svid import M2SVid
+from m2svid.model.vae import SVDAutoencoder
 
 STAGES = ("encode", "clip", "unet", "decode")
 
@@ -30,13 +31,7 @@ class Stages:
         self._clock = clock
         self.counter: Counter | None = None
         self.begin()
-        parts = (
-            (model.vae, "encode"),
-            (model.image_encoder, "forward"),
-            (model, "denoise"),
-            (model, "decode"),
-        )
-        for stage, (owner, name) in zip(STAGES, parts, strict=True):
+        for stage, (owner, name) in _parts(model):
             setattr(owner, name, self._watched(stage, getattr(owner, name)))
 
     def begin(self) -> None:
@@ -67,3 +62,13 @@ class Stages:
             return result
 
         return call
+
+
+def _parts(model: M2SVid) -> Iterator[tuple[str, tuple[object, str]]]:
+    """Stage, and owner and name of each function that does its work."""
+    yield "encode", (model.vae, "encode")
+    yield "clip", (model.image_encoder, "forward")
+    yield "unet", (model, "denoise")
+    yield "decode", (model, "decode")
+    if isinstance(model.vae, SVDAutoencoder):
+        yield "decode", (model.vae, "decode_parts")

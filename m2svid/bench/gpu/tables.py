@@ -116,6 +116,7 @@ def _stage_row(name: str, case: Case) -> Row:
         name,
         *(f"{s['seconds']:.3g} ({s['matrix_share']:.0%})" for s in stages),
         f"{case['rest_seconds']:.3g}",
+        case["plan"],
     )
 
 
@@ -133,7 +134,7 @@ def _published_row(name: str, case: Case) -> Row:
 _SPEED = "s (range) | frames/s | peak GB | reserved | TFLOP | matrix | memory"
 _TABLES: tuple[tuple[str, str, Callable[[str, Case], Row]], ...] = (
     ("refine", f"one step | {_SPEED}", _speed_row),
-    ("refine", f"s (matrix) by stage | {' | '.join(STAGES)} | rest", _stage_row),
+    ("refine", f"s (matrix) by stage | {' | '.join(STAGES)} | rest | plan", _stage_row),
     ("train", f"training step | {_SPEED}", _speed_row),
     ("vram", "`--vram` | s | peak GB | reserved | taken from the card | plan", _vram_row),
     (
