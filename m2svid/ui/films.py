@@ -23,6 +23,7 @@ from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, Video
 
 SHOWN = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 _PAGE = 60  # films that a listing gives at once
+_FOLDERS = 20  # whose names are remembered until they change
 _WIDEST = 480  # px of a thumbnail
 _KEPT = 600  # thumbnails, of about 10 kB
 _AT_ONCE = 2  # thumbnails that are decoded at a time
@@ -113,21 +114,29 @@ def list_films(folder: Path, search: str = "", first: int = 0) -> dict[str, Any]
         UserError: the folder can't be read.
     """
     try:
-        with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not entry.name.startswith(".")]
+        films, folders = _names(folder, folder.stat().st_mtime_ns)
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror}") from error
-    wanted = [entry for entry in seen if search.casefold() in entry.name.casefold()]
-    films = [Path(entry.path) for entry in wanted if entry.name.lower().endswith(tuple(SHOWN))]
-    films.sort(key=natural)
-    inside = sorted((Path(entry.path) for entry in wanted if entry.is_dir()), key=natural)
+    wanted = [[name for name in names if search.casefold() in name.casefold()] for names in (films, folders)]
+    shown = [folder / name for name in wanted[0][first : first + _PAGE]]
     return {
         "folder": str(folder),
-        "folders": [str(path) for path in inside],
-        "films": [{"path": str(path), "bytes": _bytes(path)} for path in films[first : first + _PAGE]],
-        "first": first,
-        "total": len(films),
+        "folders": [str(folder / name) for name in wanted[1]],
+        "films": [{"path": str(path), "bytes": _bytes(path)} for path in shown],
+        "total": len(wanted[0]),
     }
+
+
+@lru_cache(_FOLDERS)
+def _names(folder: Path, modified: int) -> tuple[list[str], list[str]]:
+    """Names of the films and pictures, and of the folders, of a folder, in order."""
+    with os.scandir(folder) as entries:
+        seen = [entry for entry in entries if not entry.name.startswith(".")]
+    films = [Path(entry.name) for entry in seen if entry.name.lower().endswith(tuple(SHOWN))]
+    folders = [Path(entry.name) for entry in seen if entry.is_dir()]
+    return [path.name for path in sorted(films, key=natural)], [
+        path.name for path in sorted(folders, key=natural)
+    ]
 
 
 def _bytes(path: Path) -> int:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def ui(
     folders: list[str] | str,
     output: Path | None = None,
-    weights: list[str] | None = None,
+    weights: list[str] | str | None = None,
     runs: Path = RUNS,
     host: str = "127.0.0.1",
     port: int = 8123,
@@ -50,15 +50,15 @@ def ui(
     Raises:
         UserError: a folder is not there, the port is taken, or another page is at work in the output.
     """
-    read = [Path(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
+    read = [Path(folder) for folder in _several(folders)]
     write = read[0] if output is None else output
-    for folder in (*read, write, *map(Path, weights or ())):
+    for folder in (*read, write, *map(Path, _several(weights))):
         if not folder.is_dir():
             raise UserError(f"the folder {folder} is not there: name one that is")
     if token is None and not is_local(host):
         token = secrets.token_urlsafe()
     access = Access([*read, runs], [write])
-    models = [str(Path(folder).resolve()) for folder in weights or ()]
+    models = [str(Path(folder).resolve()) for folder in _several(weights)]
     app = application(access, host, port, token, models, runs, int(largest_upload * 2**30), downloads)
     shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/{f'?token={token}' if token else ''}"
     log.info("the page is at %s (Ctrl-C ends it)", shown)
@@ -68,3 +68,7 @@ def ui(
         raise UserError(
             f"port {port} of {host} can't be used: {error.strerror}; give another --port"
         ) from error
+
+
+def _several(given: list[str] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else given or []

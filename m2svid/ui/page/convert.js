@@ -16,7 +16,7 @@ export async function mount(element) {
   const part = new Converter(settings);
   element.append(await picker(path => part.open(path)), part.element);
   const chosen = element.querySelector(".convert-picker");
-  part.addEventListener("open", () => chosen.classList.add("small"));
+  part.addEventListener("open", () => { chosen.open = false; });
   for (const name of ["dragover", "drop"]) {
     window.addEventListener(name, event => {
       if (element.hidden || !event.dataTransfer?.types.includes("Files")) return;

@@ -68,7 +68,7 @@ export async function picker(onPick) {
   }
 
   search.addEventListener("input", settled(() => open(folder), 150));
-  const element = el("div", {class: "panel convert-picker"}, el("h2", {}, "Choose a film"),
+  const element = el("details", {class: "panel convert-picker", open: true}, el("summary", {}, el("h2", {}, "Choose a film")),
     el("div", {class: "convert-row"}, place, search, button, input), told, list,
     el("p", {class: "note"}, "Or drop a film anywhere on this page: it is copied into the output folder."));
   element.upload = upload;
