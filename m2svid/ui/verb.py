@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from m2svid.convert.films import made_folder
 from m2svid.errors import UserError
 from m2svid.training.runs import RUNS
 from m2svid.ui.access import Access, is_local
@@ -35,7 +36,7 @@ def ui(
     Args:
         folders: folders with films, which are only read if an output is given.
         output: folder in which stereo films, previews and the queue are made; the first of the folders if
-            not given.
+            not given; it is made if need be.
         weights: folder of a model, as `weights import` writes it, that films may be refined with; or several
             as a list: '[one, two]'.
         runs: folder of the runs of `fit`, which is only read; `validate` and `test`, where the page starts
@@ -51,10 +52,10 @@ def ui(
         UserError: a folder is not there, the port is taken, or another page is at work in the output.
     """
     read = [Path(folder) for folder in _several(folders)]
-    write = read[0] if output is None else output
-    for folder in (*read, write, *map(Path, _several(weights))):
+    for folder in (*read, *map(Path, _several(weights))):
         if not folder.is_dir():
             raise UserError(f"the folder {folder} is not there: name one that is")
+    write = read[0] if output is None else made_folder(output)
     if token is None and not is_local(host):
         token = secrets.token_urlsafe()
     access = Access([*read, runs], [write])

@@ -8,7 +8,7 @@ import {Settings} from "./settings.js";
 import {Strip} from "./strip.js";
 
 const PLACED = ["max_disparity", "convergence"]; // act at once, in the player
-const SOON = 5; // s; previews that take longer are made again only when they are asked for
+const SOON = 5; // s; previews by a model that takes longer are made again only when they are asked for
 
 /** Build this part in its element. */
 export async function mount(element) {
@@ -112,7 +112,7 @@ class Converter extends EventTarget {
     }
     this.#strip.judge(this.#settings.options);
     if (!byPlayer) this.#place();
-    if (this.#seconds < SOON) this.#soon();
+    this.#soon();
   }
 
   /** Move the views of the player as the settings say, without the server. */
@@ -151,7 +151,7 @@ class Converter extends EventTarget {
     const at = this.#strip.at;
     const made = await api("/api/preview", {body: {film: this.#film.path, at: `${at.toFixed(3)}s`, options}});
     const {pictures, max_disparity: maxDisparity, convergence, spread, seconds} = made;
-    this.#seconds = seconds;
+    if (options.refine !== "none") this.#seconds = seconds;
     const urls = Object.fromEntries(Object.entries(pictures).map(([name, path]) => [name, fileUrl(path)]));
     await this.#player.show(urls, {maxDisparity, convergence});
     this.#shown = made;
