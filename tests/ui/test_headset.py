@@ -35,7 +35,7 @@ _INSTALL = """(() => {
 
 @pytest.fixture(scope="module")
 def film(folder):
-    frames = np.concatenate([np.full((8, HEIGHT, WIDTH, 3), gray, np.uint8) for gray in GRAYS.values()], 2)
+    frames = np.concatenate([np.full((240, HEIGHT, WIDTH, 3), gray, np.uint8) for gray in GRAYS.values()], 2)
     return save_film(folder / "halves.mp4", frames, "libx264", "yuv420p")
 
 
@@ -140,10 +140,19 @@ def test_the_trigger_plays_and_leaving_gives_the_page_back(page, film, layers):
     page.run("player.mode = 'sbs'")
     before = page.drawn()
     enter(page)
-    for value in (1, 0):
-        page.run(f"device.controllers.right.updateButtonValue('trigger', {value})")
-        frames(page)
-    page.browser.wait("document.querySelector('.player-play').textContent === 'Pause'")
+    page.run("""(() => {
+      window.calls = [];
+      for (const name of ["play", "pause"]) {
+        const own = HTMLMediaElement.prototype[name];
+        HTMLMediaElement.prototype[name] = function () { calls.push(name); return own.call(this); };
+      }
+    })()""")
+    for told in ("play", "pause"):
+        for value in (1, 0):
+            page.run(f"device.controllers.right.updateButtonValue('trigger', {value})")
+            frames(page)
+        page.browser.wait(f"calls.at(-1) === '{told}'")
+    assert page.run("calls") == ["play", "pause"]
     page.run("device.activeSession.end()")
     frames(page)
     assert page.run("[player.mode, document.activeElement.textContent]") == ["sbs", "Open in headset"]
