@@ -140,6 +140,10 @@ class ConditionedUNet(UNetSpatioTemporalConditionModel):
         """The number that latent height and width must be multiples of: 2 for each downsampling."""
         return 2**self.num_upsamplers
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.conv_in.weight.dtype  # diffusers' walks through all modules, several times a step
+
     def _check(self, sample: Tensor) -> None:
         C, h, w = sample.shape[2:]
         if h % self.size_multiple or w % self.size_multiple:

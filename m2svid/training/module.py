@@ -156,7 +156,8 @@ class M2SVidModule(LightningModule):
         return seeded(self.device, self.seed, self.global_rank, index)
 
     def training_step(self, batch: StereoBatch, batch_idx: int) -> Tensor:
-        self.model.unet.train()
+        if not self.model.unet.training:
+            self.model.unet.train()
         loss = self.recipe(self.model, batch, self._generator(batch.index))
         size = len(batch.keys)
         self.log("train/loss", loss.total, prog_bar=True, batch_size=size)
