@@ -71,6 +71,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "warp": Verb("warp and mask closing, ms a frame", "m2svid.bench.warp:run"),
         "fill": Verb("views made without a model against true ones", "m2svid.bench.fill:run"),
         "loader": Verb("samples/s of the training loader", "m2svid.bench.loader:run"),
+        "step": Verb("time of a training step with each of its options", "m2svid.bench.step:run"),
         "attention": Verb("disoccluded against factorized attention", "m2svid.bench.attention:run"),
         "weights": Verb("time and memory of import, forward and export", "m2svid.bench.weights:run"),
         "convert": Verb("frames/s of the stages of convert", "m2svid.bench.convert:run"),
