@@ -54,7 +54,7 @@ class RightView:
             outside: warped view and hole, the share of each pixel, for what is kept outside holes;
                 None = the ones above.
         """
-        before = None if shared is None else unit(to_tensor(list(shared)))
+        before = None if shared is None else to_tensor(list(shared))
         known = None if before is None or not window.known else before[: window.known]
         kept, gone = outside or (warped, hole)
         needed = None
@@ -66,5 +66,5 @@ class RightView:
         if self.blend == "holes":
             right = keep_outside(unit(right), unit(kept), gone > 0)
         if before is not None:
-            right = cross_fade(before, unit(right), window.share())
+            right = cross_fade(unit(before), unit(right), window.share())
         return to_pixels(right, self.bits)

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from m2svid.batch import StereoBatch
+from m2svid.batch import StereoBatch, to_float
 from m2svid.errors import UserError
 from m2svid.inference.blending import blend, join
 from m2svid.inference.memory import MemoryPlan, Plan, lent
@@ -136,7 +136,7 @@ class ClipModel:
             return tiles, [
                 self._condition(batch, tile, start)
                 if seen is None or tile.shrunk(vae.downscale).crop(seen).any()
-                else self.model.encode(tile.crop(batch.warped).to(self.device))
+                else self.model.encode(to_float(tile.crop(batch.warped).to(self.device)))
                 for tile in tiles
             ]
 

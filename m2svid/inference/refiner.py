@@ -48,8 +48,7 @@ class Refiner(Inpainter):
         noise_aug: level of the conditioning noise.
         add_noise: False keeps the conditioning's pixels clean; the model is told `noise_aug` nevertheless.
         seed: of all noise; the same seed gives the same result.
-        encode_dtype: numbers that the encoder calculates with; None = the model's, which in float16 is exact
-            to more than 60 dB (see `encoding_in`).
+        encode_dtype: numbers that the encoder calculates with, see `encoding_in`; None = the model's.
         decode_area: "needed" gives the networks only what surrounds the pixels that are needed of a window:
             tiles without any are left out, and the rest of whole frames is not decoded, which changes the
             decoder's group norms a little (`decode_parts`). "whole" is exact. None = needed, or whole where
@@ -151,17 +150,19 @@ class Refiner(Inpainter):
         height, width = left.shape[-2:]
         if needed is not None and not needed.any():
             return unit(warped)
-        view, hole = close_view(unit(warped.cpu()), hole.cpu())
+        view, hole = close_view(warped.cpu(), hole.cpu())
         replaced = None
         if known is not None:
             places = torch.arange(len(known)) if places is None else places.cpu()
-            view[places] = unit(known.cpu())
+            if known.dtype != view.dtype:
+                view, known = unit(view), unit(known)
+            view[places] = known.cpu()
             if self._clip.model.usage.mark_known:
                 replaced = torch.zeros(1, len(view), dtype=torch.bool)
                 replaced[0, places] = True
         multiple = self._clip.model.size_multiple
         border = (0, -width % multiple, 0, -height % multiple)
-        views = (F.pad(video, border, mode="replicate")[None] for video in (unit(left.cpu()), view))
+        views = (F.pad(video, border, mode="replicate")[None] for video in (left.cpu(), view))
         hole = F.pad(hole.float(), border, mode="replicate")[None] > 0
         batch = StereoBatch(*views, hole, torch.tensor([fps], dtype=torch.float32), replaced=replaced)
         if needed is not None:

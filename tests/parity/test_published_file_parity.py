@@ -88,3 +88,12 @@ def test_refine_end_to_end(case):
     model, io = case
     right = Refiner(model, add_noise=False)(io["left"], io["warped"], io["mask_raw"] > 0.5, fps=8)
     close(right, (io["frames_1step"] / 2 + 0.5).clamp(0, 1))
+
+
+@pytest.mark.parametrize(("dtype", "decibels"), [(torch.float16, 55), (torch.bfloat16, 36)])
+def test_refine_with_an_encoder_of_16_bit(case, dtype, decibels):
+    model, io = case
+    refiner = Refiner(model, add_noise=False, encode_dtype=dtype)
+    right = refiner(io["left"], io["warped"], io["mask_raw"] > 0.5, fps=8)
+    error = (right - (io["frames_1step"] / 2 + 0.5).clamp(0, 1)).square().mean()
+    assert -10 * error.log10() > decibels
