@@ -173,8 +173,8 @@ class StereoDataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: StereoBatch | Samples, device: torch.device, dataloader_idx: int
     ) -> StereoBatch | Samples:
-        """Copy while the device still works on the batch before."""
-        return batch.to(device, non_blocking=True)
+        """Copy while a GPU still works on the batch before; only CUDA's do this safely."""
+        return batch.to(device, non_blocking=device.type == "cuda")
 
     def on_after_batch_transfer(self, batch: StereoBatch | Samples, dataloader_idx: int) -> StereoBatch:
         """Pixels travel to the device as bytes and become [0, 1] there, warped there with `warp: device`."""
