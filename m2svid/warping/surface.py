@@ -60,7 +60,7 @@ def _draw(image: Image, disparity: Numbers, drawn: Image, share: Numbers) -> Non
     np.subtract(place[:, 1:], place[:, :-1], out=gap[:, :-1])
     joined = (gap > 0) & (gap <= TEAR)
     start, stop = place - 0.5, place + np.where(joined, gap, 0.5)
-    start[:, 1:] += joined[:, :-1] * 0.5
+    start[:, 1:] += joined[:, :-1] * np.float32(0.5)
     stop[_ghosts(image, gap)] = -np.inf
     source = _nearest(np.ceil(start), np.ceil(stop))
 
