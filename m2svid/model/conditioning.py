@@ -34,12 +34,16 @@ class Condition:
         context: (B, T, 1, D) float32, embeddings of the frames for cross-attention.
         added_time_ids: (B, 3) float32, fps, motion bucket id, noise augmentation.
         mask: (B, T, 1, h, w) float32 in [-1, 1], > 0 = disoccluded, for the attention strategy.
+        kept: (B, T, 1 or C, h, w) float32, share of `warped` in the prediction, 0 in holes; None = 0.
+        warped: (B, T, C, h, w) float32, scaled latent of the warped view, without noise; None with `kept`.
     """
 
     channels: Tensor
     context: Tensor
     added_time_ids: Tensor
     mask: Tensor
+    kept: Tensor | None = None
+    warped: Tensor | None = None
 
 
 class Conditioning(Described):

@@ -8,6 +8,7 @@ factor.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +117,19 @@ class M2SVid(nn.Module):
         """
         batch = batch.as_float()
         self._check_size(batch)
-        return self.conditioning(batch, self.vae, self.image_encoder, noise_aug, add_noise, generator)
+        condition = self.conditioning(batch, self.vae, self.image_encoder, noise_aug, add_noise, generator)
+        share = self.unet.config.keep_warped
+        if not share:
+            return condition
+        kept = share * ~self.vae.encode_hole(batch.hole)
+        return replace(condition, kept=kept, warped=self.encode(batch.warped))
 
     def denoise(
         self, x: Tensor, sigma: Tensor, condition: Condition, generator: torch.Generator | None = None
     ) -> Tensor:
         """D(x; σ), the estimate of the right view's scaled latent.
+
+        It has the share of the warped view in it that the condition says.
 
         Args:
             x: (B, T, C, h, w) float32, scaled latent with noise of level σ.
@@ -137,7 +145,8 @@ class M2SVid(nn.Module):
             time_ids = condition.added_time_ids
             return self.unet(sample, c_noise, context, time_ids, condition.mask, self.attention, generator)
 
-        return denoiser.denoise(network, x, sigma)
+        z_hat = denoiser.denoise(network, x, sigma)
+        return z_hat if condition.kept is None else z_hat.lerp(condition.warped, condition.kept)
 
     @torch.no_grad()
     def encode(self, video: Tensor, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerSpatio
 from torch import Tensor, nn
 
 from m2svid.attention import AttentionStrategy, Selection
+from m2svid.errors import UserError
 
 
 class ConditionedUNet(UNetSpatioTemporalConditionModel):
@@ -27,6 +28,9 @@ class ConditionedUNet(UNetSpatioTemporalConditionModel):
         resnet_eps: epsilon of every group norm in the residual blocks. The published U-Net has 1e-5
             everywhere, where diffusers builds some with 1e-6; None leaves diffusers' values (StereoCrafter's
             U-Net was trained so).
+        keep_warped: share of the warped view in the prediction, outside the holes. The rest there, and all
+            in holes, is the network's. The published models keep nothing (0). `M2SVid` reads it; it is in the
+            configuration because weights work only with the share that they were trained with.
 
     All others as in diffusers.
     """
@@ -58,7 +62,10 @@ class ConditionedUNet(UNetSpatioTemporalConditionModel):
         num_attention_heads: int | tuple[int, ...] = (5, 10, 20, 20),
         num_frames: int = 25,
         resnet_eps: float | None = 1e-5,
+        keep_warped: float = 0.0,
     ) -> None:
+        if not 0 <= keep_warped < 1:
+            raise UserError(f"keep_warped={keep_warped} is a share, at least 0 and below 1")
         super().__init__(
             sample_size=sample_size,
             in_channels=in_channels,

@@ -55,6 +55,10 @@ class VideoAutoencoder(Described, nn.Module, ABC):
         del generator
         return self.encode(video)
 
+    def encode_hole(self, hole: Tensor) -> Tensor:
+        """(B, T, 1 or C, h, w) bool: the latents that stand for a pixel of a hole (B, T, 1, H, W) bool."""
+        return F.max_pool2d(hole.flatten(0, 1).float(), self.downscale).unflatten(0, hole.shape[:2]) > 0
+
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
         """Video (B, T, 3, H, W), about in [-1, 1], of unscaled latents (B, T, C, h, w)."""
@@ -160,6 +164,9 @@ class SpaceToDepth(VideoAutoencoder):
 
     def encode(self, video: Tensor) -> Tensor:
         return F.pixel_unshuffle(video, self.downscale)
+
+    def encode_hole(self, hole: Tensor) -> Tensor:
+        return self.encode(hole.expand(-1, -1, 3, -1, -1).float()) > 0
 
     def decode(self, latent: Tensor) -> Tensor:
         return F.pixel_shuffle(latent, self.downscale)

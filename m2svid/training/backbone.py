@@ -150,6 +150,7 @@ class SmallRandom(Backbone):
         head_dim: channels of an attention head.
         context_dim: size of the (zero) image embeddings.
         autoencoder: None = `SpaceToDepth(8)`.
+        keep_warped: share of the warped view in the prediction outside the holes, see `ConditionedUNet`.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class SmallRandom(Backbone):
         head_dim: int = 16,
         context_dim: int = 32,
         autoencoder: VideoAutoencoder | None = None,
+        keep_warped: float = 0.0,
     ) -> None:
         if not channels or any(c < 1 or c % GROUPS or c % head_dim for c in channels):
             raise UserError(
@@ -172,6 +174,7 @@ class SmallRandom(Backbone):
         self.head_dim = head_dim
         self.context_dim = context_dim
         self.autoencoder = autoencoder
+        self.keep_warped = keep_warped
 
     def build(
         self, conditioning: Conditioning | None = None, attention: AttentionStrategy | None = None
@@ -191,6 +194,7 @@ class SmallRandom(Backbone):
             layers_per_block=self.layers,
             cross_attention_dim=self.context_dim,
             num_attention_heads=tuple(c // self.head_dim for c in self.channels),
+            keep_warped=self.keep_warped,
         )
         return M2SVid(unet, vae, NoImageEncoder(self.context_dim), conditioning, attention)
 

@@ -83,7 +83,8 @@ def export(source: str, *, output: str) -> dict[str, Any]:
             exist.
 
     Raises:
-        UserError: the source is no whole model of SVD's kind, or the output exists or has another suffix.
+        UserError: the source is no whole model of SVD's kind or keeps a share of the warped view, or the
+            output exists or has another suffix.
     """
     path = Path(output)
     if path.suffix not in (".pt", ".safetensors"):
@@ -92,6 +93,8 @@ def export(source: str, *, output: str) -> dict[str, Any]:
     for component, part in opened.parts.items():
         if part.own:
             raise UserError(f"{source} has no {component} of SVD's kind, which the published layout needs")
+    if opened.parts.unet.config.get("keep_warped"):
+        raise UserError(f"{source} keeps a share of the warped view, which the published layout can't say")
     views = create(opened.card.conditioning, Conditioning).num_views
     state = to_sgm(opened.parts, encoders=max(1, views))
     with new_path(path) as temporary:

@@ -199,3 +199,52 @@ def test_wrong_use_is_refused(small):
         small.condition(tiny.batch(), noise_aug=-0.1)
     with pytest.raises(UserError, match="97 input channels, this one has 145"):
         M2SVid(small.unet, small.vae, small.image_encoder, Conditioning(("warped", "mask")), Factorized())
+
+
+@pytest.fixture
+def keeping() -> M2SVid:
+    """As `small`, with the same weights, but it keeps 0.9 of the warped view."""
+    torch.manual_seed(0)
+    backbone = SmallRandom(channels=(32, 32), autoencoder=SpaceToDepth(4), keep_warped=0.9)
+    return backbone.build(Conditioning(), Disoccluded()).eval()
+
+
+def test_the_kept_share_of_the_warped_view_counts_outside_the_holes_only(small, keeping):
+    batch = tiny.batch()
+    made, kept = (
+        model.decode(model.sample(model.condition(batch, add_noise=False))) for model in (small, keeping)
+    )
+    outside = 0.9 * (batch.warped * 2 - 1) + 0.1 * made
+    torch.testing.assert_close(kept, torch.where(batch.hole, made, outside))
+    assert (made - outside)[~batch.hole.expand_as(made)].abs().mean() > 0.1
+
+
+def test_a_network_that_says_nothing_returns_the_kept_share(keeping):
+    """Exactly, although its inputs are noisy: what is kept is not."""
+    torch.nn.init.zeros_(keeping.unet.conv_out.weight)
+    torch.nn.init.zeros_(keeping.unet.conv_out.bias)
+    batch = tiny.batch()
+    gray = torch.full_like(batch.warped, 0.5)
+    expected = torch.where(batch.hole, gray, 0.9 * batch.warped + 0.1 * gray)
+    torch.testing.assert_close(keeping.predict(batch, noise_aug=0.5), expected)
+
+
+def test_the_share_is_saved_with_the_model(keeping, tmp_path):
+    batch = tiny.batch()
+    keeping.save_pretrained(tmp_path / "model")
+    opened = M2SVid.from_pretrained(tmp_path / "model")
+    assert torch.equal(opened.predict(batch, add_noise=False), keeping.predict(batch, add_noise=False))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_must_leave_something_to_the_network(share):
+    with pytest.raises(UserError, match=f"keep_warped={share} is a share"):
+        ConditionedUNet(**tiny.UNET, keep_warped=share)
+
+
+def test_a_latent_is_in_a_hole_if_one_of_its_pixels_is(svd):
+    hole = torch.zeros(1, 2, 1, 8, 8, dtype=torch.bool)
+    hole[0, 1, 0, 3, 5] = True
+    expected = torch.zeros(1, 2, 1, 4, 4, dtype=torch.bool)  # 2 pixels a latent
+    expected[0, 1, 0, 1, 2] = True
+    assert torch.equal(svd.vae.encode_hole(hole), expected)
