@@ -42,7 +42,7 @@ class Browser:
         theirs_in, self._out = os.pipe()
         drawn = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"] if webgl else ["--disable-gpu"]
         words = [CHROMIUM, "--headless", "--no-sandbox", *drawn, "--remote-debugging-pipe"]
-        words += ["--autoplay-policy=no-user-gesture-required"]
+        words += ["--autoplay-policy=no-user-gesture-required", "--disable-features=BackForwardCache"]
         words += [f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}", "--mute-audio"]
         # The protocol's pipes are the descriptors 3 and 4.
         script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
