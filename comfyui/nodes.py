@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import comfy.model_management
 import comfy.utils
+import numpy as np
 import torch
 import torch.nn.functional as F
 from comfy_api.latest import ComfyExtension, InputImpl, io
@@ -330,7 +331,8 @@ def _images(video: Tensor) -> Tensor:
 
 
 def _moved(images: Tensor, share: float) -> Tensor:
-    return torch.from_numpy(shift(images.float().cpu().numpy(), round(share * images.shape[2])))
+    columns = round(share * images.shape[2])
+    return torch.from_numpy(np.stack([shift(image, columns) for image in images.float().cpu().numpy()]))
 
 
 def _arranged(left: Tensor, right: Tensor, name: str) -> Tensor:

@@ -138,7 +138,8 @@ class M2SVidModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_fit_start(self) -> None:
-        compile_stages(self.model, self.compiled, self.trainer.strategy)
+        if self.compiled:
+            compile_stages(self.model, self.compiled, self.trainer.strategy)
         # also refuses now, not at the first checkpoint, what a card can't name
         self._say_overruled(self._card())
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
