@@ -23,6 +23,13 @@ HOLE = (RANDOM.random((HEIGHT, WIDTH)) < 0.2).astype(np.uint8) * 255
 PLACEMENT = {"maxDisparity": 10 / WIDTH, "convergence": 0.5}  # 0.8 is shifted by -3 px, 0.2 by 3 px
 
 
+@pytest.fixture(scope="module", autouse=True)
+def built(page):
+    """The player is shown, whichever page other tests have left open and whatever they asked for."""
+    page.browser.requests.clear()
+    page.build()
+
+
 @pytest.fixture
 def pictures(folder, page):
     made = {"left": LEFT, "right": RIGHT, "depth": DEPTH, "hole": HOLE, "warped": WARPED}
