@@ -248,9 +248,8 @@ class Queue:
         await answer.prepare(request)
         heard: asyncio.Queue[str | None] = asyncio.Queue()
         self._listeners.add(heard)
-        text: str | None = json.dumps(
-            {"jobs": [self._shown(job) for job in self._jobs.values()], "removed": None}
-        )
+        known = [self._shown(job) for job in self._jobs.values()]
+        text: str | None = json.dumps({"jobs": known, "removed": None, "all": True})
         try:
             while text is not None:
                 await answer.write(f"data: {text}\n\n".encode())

@@ -15,7 +15,11 @@ pytestmark = needs_browser
 _WATCH = """window.mistakes = [];
 addEventListener("error", event => mistakes.push(event.message));
 addEventListener("unhandledrejection", event => mistakes.push(String(event.reason)));
-addEventListener("securitypolicyviolation", event => mistakes.push(event.blockedURI));"""
+addEventListener("securitypolicyviolation", event => mistakes.push(event.blockedURI));
+window.sources = [];
+window.EventSource = class extends EventSource {
+  constructor(path) { super(path); sources.push(this); }
+};"""
 _ROLES = {
     "button",
     "link",
@@ -64,6 +68,13 @@ def press(browser, key, code=0, text=""):
     for kind in ("keyDown", "keyUp"):
         typed = {"text": text} if text and kind == "keyDown" else {}
         browser.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **typed)
+
+
+def seen(browser, shown):
+    """Say that the page's tab is in front, or that another one is."""
+    hidden = json.dumps({"value": not shown, "configurable": True})
+    browser.evaluate(f"""Object.defineProperty(document, "hidden", {hidden});
+      document.dispatchEvent(new Event("visibilitychange"))""")
 
 
 def unnamed(browser):
@@ -120,6 +131,16 @@ def test_from_a_film_to_its_stereo_film(browser, site, tmp_path):
     assert log[0] == shown and "is complete" in log[-1]
     made = Path(shown.split(" -o ")[1].split()[0])
     assert made.stat().st_size > 1000
+
+    # A page that isn't seen leaves its connection to others, and is right again when it is.
+    states = "sources.map(source => source.readyState === EventSource.CLOSED)"
+    assert browser.evaluate(states) == [False]
+    seen(browser, False)
+    assert browser.evaluate(states) == [True]
+    site.ask("/api/jobs/1/remove", "POST")
+    seen(browser, True)
+    browser.wait(f"{_CARD} === null")
+    assert browser.evaluate(states) == [True, False]
 
     assert browser.evaluate("mistakes") == []
     asked = browser.requests[before:]

@@ -25,15 +25,20 @@ export async function api(path, {method, body} = {}) {
 }
 
 /**
- * Listen to the server's events until the returned function is called.
+ * Listen to the server's events while the page is seen: a browser opens six connections to a server, and pages
+ * in other tabs need them, too.
  * @param {string} path
  * @param {(event: any) => void} onEvent - called with the JSON of each event.
- * @returns {() => void}
  */
 export function stream(path, onEvent) {
-  const source = new EventSource(path);
-  source.onmessage = message => onEvent(JSON.parse(message.data));
-  return () => source.close();
+  let source = null;
+  const follow = () => {
+    source?.close();
+    source = document.hidden ? null : new EventSource(path);
+    if (source) source.onmessage = message => onEvent(JSON.parse(message.data));
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }
 
 /** The address of a film or picture on the server's disk. */

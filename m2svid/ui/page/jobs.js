@@ -15,10 +15,14 @@ export function watch(listener) {
   listener([...jobs.values()], null);
   if (open) return;
   open = true;
-  stream("/api/jobs", ({jobs: changed, removed}) => {
+  stream("/api/jobs", ({jobs: changed, removed, all}) => {
+    const gone = all ? [...jobs.keys()].filter(number => changed.every(job => job.number !== number)) : [removed];
     for (const job of changed) jobs.set(job.number, job);
-    jobs.delete(removed);
-    for (const each of listeners) each(changed, removed);
+    for (const each of listeners) each(changed, null);
+    for (const number of gone) {
+      jobs.delete(number);
+      for (const each of listeners) each([], number);
+    }
   });
 }
 
