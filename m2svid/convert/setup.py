@@ -19,7 +19,8 @@ from m2svid.depth.registry import open_depth
 from m2svid.errors import UserError
 from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.inference.memory import limit_memory
-from m2svid.video.codecs import CRF, SPEEDS, CodecName, encoder_format, pick_codec, stored_color
+from m2svid.video import nvenc
+from m2svid.video.codecs import CRF, SPEEDS, CodecName, EncoderName, encoder_format, pick_codec, stored_color
 from m2svid.video.excerpt import Excerpt
 from m2svid.video.info import SDR
 from m2svid.video.layouts import LAYOUTS, Layout, picture_size
@@ -220,6 +221,7 @@ def encoding_of(
         stored = picture_size(layout, PixelFormat("420", 8), *view)
         codec = pick_codec(chosen, info.pixel_format, bits, stored)
     crf, speed = (None, None) if options is None else (options.crf, options.speed)
+    encoder: EncoderName = "software" if options is None else options.encoder
     pixel_format = encoder_format(codec, info.pixel_format, bits)
     width, height = picture_size(layout, pixel_format, *view)
     return Encoding(
@@ -231,11 +233,12 @@ def encoding_of(
         color=stored_color(color, codec),
         aspect=Fraction(1) if size else info.aspect,
         crf=crf if crf is not None else CRF.get(codec),
-        speed=speed or SPEEDS.get(codec),
+        speed=speed or (nvenc.SPEED if encoder == "nvenc" else SPEEDS.get(codec)),
         packing=layout.packing,
         layers=layout.layers,
         fov=None if options is None else options.fov,
         mastering=mastering,
+        encoder=encoder,
     )
 
 

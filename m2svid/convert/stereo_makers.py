@@ -129,8 +129,9 @@ class StereoMaker(Maker):
             return []
         told = {"PQ": "is tone-mapped for depth and model, and mapped back", "HLG": "goes through as it is"}
         lines = [f"HDR: {info.hdr} {told[info.hdr]}"]
-        if info.mastering and encoding and not info.mastering.parameters(encoding.codec):
-            lines.append(f"HDR: {encoding.codec} has no place for the mastering display and light level")
+        if info.mastering and encoding and not encoding.told_mastering():
+            name = encoding.codec if encoding.encoder == "software" else encoding.encoder_name
+            lines.append(f"HDR: {name} has no place for the mastering display and light level")
         return lines + [f"HDR: {kind} of every picture is not taken over" for kind in info.dynamic]
 
     def prepare(self, window: Window, frames: list[Frame], depth: ShotDepth | None) -> Prepared:

@@ -14,7 +14,7 @@ from m2svid.convert.presets import PresetName
 from m2svid.errors import UserError
 from m2svid.inference.memory import TILES
 from m2svid.video.anaglyph import Method
-from m2svid.video.codecs import CodecChoice
+from m2svid.video.codecs import CodecChoice, EncoderName
 from m2svid.video.layouts import LAYOUTS, LayoutName
 
 
@@ -189,7 +189,11 @@ class EncodingOptions(RunOptions):
     Args:
         codec: of the output; auto = h264 where players have it for such pictures, else h265.
         crf: constant quality, smaller = better; the codec's own default if not given.
-        speed: the encoder's preset, for instance slow or, for av1, 4; its own default if not given.
+        speed: the encoder's preset, for instance slow, for av1 4, with nvenc p1 (fast) to p7; its own default
+            if not given.
+        encoder: "software", or "nvenc" on an NVIDIA card for h264, h265 and av1, whose crf means about the
+            same there. A film that was begun with it is continued on the same card and driver. Not yet tried
+            on a card.
         bits: 8 or 10 bits a sample; those of the source if not given.
         drop_streams: streams of the source to leave out: their numbers, or audio, subtitle, attachment, all,
             for instance 2,subtitle.
@@ -201,6 +205,7 @@ class EncodingOptions(RunOptions):
     codec: CodecChoice = "auto"
     crf: int | None = None
     speed: str | None = None
+    encoder: EncoderName = "software"
     bits: Literal[8, 10] | None = None
     drop_streams: str | None = None
     convert_streams: bool = False

@@ -12,6 +12,7 @@ from m2svid.video.info import Color
 from m2svid.video.planes import PixelFormat
 
 CodecName = Literal["h264", "h265", "av1", "prores", "ffv1"]
+EncoderName = Literal["software", "nvenc"]
 CodecChoice = Literal["auto", "h264", "h265", "av1", "prores", "ffv1"]
 ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "prores": "prores_ks", "ffv1": "ffv1"}
 CRF = {"h264": 18, "h265": 20, "av1": 25}

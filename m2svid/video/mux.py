@@ -16,7 +16,6 @@ from m2svid.errors import UserError
 from m2svid.files import url, whole
 from m2svid.video import matroska as ebml
 from m2svid.video.carry import carry
-from m2svid.video.codecs import ENCODERS
 from m2svid.video.cut import chapters_of
 from m2svid.video.layouts import Layout, displayed_size
 from m2svid.video.mp4_boxes import add_stereo_boxes
@@ -83,13 +82,17 @@ def _write(
     suffix: str,
 ) -> None:
     form = container_format(suffix)
+    if encoding.encoder == "nvenc" and len({*map(piece_headers, pieces)}) > 1:
+        raise UserError(
+            "the film was continued on another card or driver, whose NVENC encodes otherwise: give --restart"
+        )
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(av.open(url(path), "w", format=form))
         target.flags |= Flags.bitexact.value  # no random ids: the same film is the same file
         if encoding.layers:
             stream = stack.enter_context(_layered_stream(target, pieces[0]))
         else:
-            stream = target.add_stream(ENCODERS[encoding.codec], rate=encoding.rate)
+            stream = target.add_stream(encoding.encoder_name, rate=encoding.rate)
             encoding.apply(stream.codec_context)
         stream.time_base = time_base
         stream.metadata.update(ebml.tags(layout) if form == "matroska" else {})

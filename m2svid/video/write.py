@@ -18,8 +18,8 @@ from av.codec.context import Flags
 
 from m2svid.errors import UserError
 from m2svid.files import load_arrays, save_arrays
-from m2svid.video import mv_hevc, x264
-from m2svid.video.codecs import ENCODERS, SPEED_NAMES, CodecName, containers, is_playable
+from m2svid.video import mv_hevc, nvenc, x264
+from m2svid.video.codecs import ENCODERS, SPEED_NAMES, CodecName, EncoderName, containers, is_playable
 from m2svid.video.hdr import Mastering
 from m2svid.video.info import UNTAGGED, Color
 from m2svid.video.planes import PixelFormat, Plane, from_planes
@@ -48,6 +48,7 @@ class Encoding:
         fov: horizontal angle of the film's camera, degrees, to be told of layers; None = not known.
         mastering: what HDR says of the screen that it was graded on.
         depth: what gray values mean as depth, to be told in `DEPTH_TAG`; None = they are none.
+        encoder: software, or nvenc on an NVIDIA card.
     """
 
     codec: CodecName
@@ -64,9 +65,23 @@ class Encoding:
     fov: float | None = None
     depth: str | None = None
     mastering: Mastering | None = None
+    encoder: EncoderName = "software"
+
+    @property
+    def encoder_name(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return nvenc.NAMES[self.codec] if self.encoder == "nvenc" else ENCODERS[self.codec]
+
+    @property
+    def pix_fmt(self) -> str:
+        """FFmpeg's name of the samples that the encoder takes."""
+        name = self.pixel_format.name
+        return nvenc.pix_fmt(name) if self.encoder == "nvenc" else name
 
     def options(self) -> dict[str, str]:
         """Options of the encoder, as FFmpeg names them."""
+        if self.encoder == "nvenc":
+            return nvenc.options(self.crf, self.speed)
         options = {}
         if self.crf is not None:
             options["crf"] = str(self.crf)
@@ -77,9 +92,9 @@ class Encoding:
         if self.codec == "h265":
             structure = mv_hevc.STRUCTURE if self.layers else {}
             params = [f"{name}={value}" for name, value in structure.items()]
-            options["x265-params"] = ":".join(["log-level=error", *params, *self._mastering()])
-        if self.codec == "av1" and self._mastering():
-            options["svtav1-params"] = ":".join(self._mastering())
+            options["x265-params"] = ":".join(["log-level=error", *params, *self.told_mastering()])
+        if self.codec == "av1" and self.told_mastering():
+            options["svtav1-params"] = ":".join(self.told_mastering())
         if self.codec == "prores":
             options["profile"] = "hq" if self.pixel_format.chroma == "422" else "4444"
         return options
@@ -87,15 +102,17 @@ class Encoding:
     def _x264_params(self) -> list[str]:
         # An interrupted film must equal a whole one.
         packing = [] if self.packing is None else [f"frame-packing={self.packing}"]
-        return [*packing, *x264.repeatable(), *self._mastering()]
+        return [*packing, *x264.repeatable(), *self.told_mastering()]
 
-    def _mastering(self) -> list[str]:
-        return [] if self.mastering is None else self.mastering.parameters(self.codec)
+    def told_mastering(self) -> list[str]:
+        """What the encoder is told of `mastering`: NVENC nothing, since it takes no parameters for it."""
+        told = self.mastering is not None and self.encoder == "software"
+        return self.mastering.parameters(self.codec) if told else []
 
     def apply(self, target: av.VideoStream | av.VideoCodecContext) -> None:
         """Set up an encoder or an output stream."""
         target.width, target.height = self.width, self.height
-        target.pix_fmt = self.pixel_format.name
+        target.pix_fmt = self.pix_fmt
         target.time_base = 1 / self.rate
         target.framerate = self.rate
         target.sample_aspect_ratio = self.aspect
@@ -125,6 +142,8 @@ class Encoding:
             return f"{size} is more than any level of {self.codec} that players have: few will show it{other}"
         if self.codec == "h264" and self.pixel_format.bits > 8:
             return "few players have H.264 of 10 bits: --codec h265 or --bits 8 plays on more"
+        if self.encoder == "nvenc" and self.codec == "h264" and self.packing is not None:
+            return "NVENC does not announce the layout within H.264: a TV may have to be told that it is 3D"
         return None
 
 
@@ -151,7 +170,10 @@ def check_encoder(encoding: Encoding) -> None:
     Raises:
         UserError: this PyAV has none, or it refuses the options.
     """
-    name = ENCODERS[encoding.codec]
+    if encoding.encoder == "nvenc":
+        bits, quality = encoding.pixel_format.bits, encoding.crf
+        nvenc.check(encoding.codec, bits, encoding.layers, quality, encoding.speed)
+    name = encoding.encoder_name
     if name not in av.codecs_available:
         raise UserError(
             f"--codec {encoding.codec} needs the encoder {name}, which this PyAV was built without"
@@ -162,9 +184,10 @@ def check_encoder(encoding: Encoding) -> None:
         given = {"--speed": encoding.speed, "--crf": encoding.crf}
         options = [f"{option} {value}" for option, value in given.items() if value is not None]
         picture = f"{encoding.width}×{encoding.height}, {encoding.pixel_format.name}"
+        hint = SPEED_NAMES.get(encoding.codec, "give another codec or layout")
+        hint = nvenc.NEEDS if encoding.encoder == "nvenc" else hint
         raise UserError(
-            f"--codec {encoding.codec} can't store pictures of {', with '.join([picture, *options])}: "
-            f"{SPEED_NAMES.get(encoding.codec, 'give another codec or layout')}"
+            f"--codec {encoding.codec} can't store pictures of {', with '.join([picture, *options])}: {hint}"
         ) from error
 
 
@@ -210,6 +233,8 @@ class PieceWriter:
     def _frame(self, planes: Sequence[Plane]) -> av.VideoFrame:
         encoding = self._encoding
         frame = from_planes(planes, encoding.pixel_format)
+        if encoding.pix_fmt != encoding.pixel_format.name:
+            frame = frame.reformat(format=encoding.pix_fmt, threads=1)
         frame.pts, frame.time_base = self._count, 1 / encoding.rate
         frame.color_range, frame.colorspace = encoding.color.range, encoding.color.matrix
         frame.color_primaries, frame.color_trc = encoding.color.primaries, encoding.color.transfer
@@ -259,7 +284,7 @@ def encode(pictures: Iterable[list[Plane]], encoding: Encoding, path: Path) -> N
 
 
 def _opened(encoding: Encoding) -> av.VideoCodecContext:
-    encoder = av.CodecContext.create(ENCODERS[encoding.codec], "w")
+    encoder = av.CodecContext.create(encoding.encoder_name, "w")
     encoding.apply(encoder)
     encoder.flags |= Flags.global_header
     return encoder
