@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import runpy
+import signal
 import sys
 
 
 def main() -> None:
     """Run the verb of the command line, and write how it ended."""
     status: object = 1
+    # A shell starts what it runs in the background with Ctrl-C ignored, but "Pause" is Ctrl-C for a job.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         runpy.run_module("m2svid", run_name="__main__", alter_sys=True)
         status = 0
