@@ -90,6 +90,7 @@ def test_refine_end_to_end(case):
     close(right, (io["frames_1step"] / 2 + 0.5).clamp(0, 1))
 
 
+@pytest.mark.parametrize("case", ["tiny_full_attention"], indirect=True)  # both have the same encoder
 @pytest.mark.parametrize(("dtype", "decibels"), [(torch.float16, 55), (torch.bfloat16, 36)])
 def test_refine_with_an_encoder_of_16_bit(case, dtype, decibels):
     model, io = case
