@@ -26,7 +26,8 @@ VALUES = "val_step8_procedural.json"
 def home(fitted, tmp_path_factory):
     """A folder with runs: a tiny fit, and one with another noise level and better values."""
     home = tmp_path_factory.mktemp("home")
-    shutil.copytree(fitted.folder / "runs" / "quickstart", home / "runs" / "quickstart")
+    others = shutil.ignore_patterns("test_*")  # results that other tests have left there
+    shutil.copytree(fitted.folder / "runs" / "quickstart", home / "runs" / "quickstart", ignore=others)
     last = home / "runs" / "quickstart" / "checkpoints" / "last.ckpt"
     last.unlink()  # the copy is another file, a run's own is none
     last.hardlink_to(last.with_name("step=8.ckpt"))
