@@ -59,7 +59,7 @@ class _Traffic(TorchDispatchMode):
 
 @cache
 def _counts(function: Any) -> bool:
-    """Whether an operation is neither counted as TFLOP, nor a view, nor memory that is not filled."""
+    """True for an operation that moves data: no matrix product, no view, no memory left unfilled."""
     infos = [value.alias_info for value in function._schema.returns]
     view = any(info is not None and not info.is_write for info in infos)
     packet = function._overloadpacket

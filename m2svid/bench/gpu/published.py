@@ -45,7 +45,7 @@ _SMALL_SIZES: dict[str, Any] = {
     **{f"{coder}.ch": 32 for coder in _CODERS},
     **{f"{coder}.ch_mult": [1, 1, 1, 1] for coder in _CODERS},
 }
-"""What `SMALL` changes of the published configuration, in its words."""
+"""The changes that `SMALL` makes to the published configuration, in its own keys."""
 _SMALL_CLIP = {
     "embed_dim": 32,
     "vision_cfg": {

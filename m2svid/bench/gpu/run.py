@@ -36,7 +36,7 @@ def run(
 
     Agreement with the CPU comes first, then one-step inference, training steps, a film, kinds of numbers, the
     loader, compiled blocks, and limits of memory. The report is written after each of them, so that the run
-    can be stopped at any time; with the same report it goes on with what is missing. A measurement that the
+    can be stopped at any time; with the same report it measures what is missing. A measurement that the
     card has too little memory for is recorded as such.
 
     Args:

@@ -1,4 +1,4 @@
-"""What all measurements of a run share."""
+"""The setting that all measurements of a run share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Setting:
 
     @property
     def repeats(self) -> int:
-        """How often something is timed."""
+        """Number of times that something is timed."""
         return 1 if self.small else 3
 
     @property
