@@ -130,7 +130,7 @@ def find_spreads(input: Path, chosen: WarpOptions, with_depth: bool) -> list[Sho
     """
     video = open_film(input, chosen)
     film = survey(video, chosen.cuts)
-    opening = open_film(input, replace(chosen, start=None, end=None)).info.start
+    opening = open_film(input, replace(chosen, start=None, end=None, hwaccel="off")).info.start
     base, start = video.info.time_base, video.info.start - opening
     times = [float(time * base + start) for time in (*film.times, film.end)]
     spreads: list[tuple[float, float] | None] = [None] * len(film.shots)

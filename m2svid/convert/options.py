@@ -13,6 +13,7 @@ from m2svid.convert.report import Mode
 from m2svid.depth.base import Kind, Span
 from m2svid.errors import UserError
 from m2svid.video.excerpt import parse_range
+from m2svid.video.hwaccel import Hwaccel
 from m2svid.video.read import parse_rate
 
 DEFAULT_DEPTH = "depth-anything/Depth-Anything-V2-Small-hf"
@@ -36,6 +37,9 @@ class FilmOptions:
         deinterlace: make whole pictures of the two fields of each frame of an interlaced film.
         to_sdr: convert HDR to SDR (BT.709). Else it stays HDR, of 10 bits: networks are shown a tone-mapped
             copy, and what they make is mapped back.
+        hwaccel: what decodes the film once its cuts are found: "off" is the CPU; "auto" a device that gives
+            the same frames, and else the CPU; one that is named must be there. The result is the same. No
+            device has been tried yet.
     """
 
     section: ClassVar[str] = "film"
@@ -46,6 +50,7 @@ class FilmOptions:
     autocrop: bool = True
     deinterlace: bool = False
     to_sdr: bool = False
+    hwaccel: Hwaccel = "off"
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -89,7 +94,8 @@ class RunOptions(FilmOptions):
     def settings(self) -> dict[str, Any]:
         """The options that the result depends on: not where the run computes, what it shows, and
         what is only joined to the pictures."""
-        aside = {"restart", "progress", "devices", "vram", "drop_streams", "convert_streams", "preset"}
+        aside = {"restart", "progress", "devices", "vram", "hwaccel"}
+        aside |= {"drop_streams", "convert_streams", "preset"}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in aside}
 
 

@@ -148,7 +148,7 @@ class Models:
 
 def open_film(path: Path, options: RunOptions) -> Video:
     """Open a film, or the part of it that is wanted. Raises UserError as `Video` and `Excerpt` do."""
-    reading = {name: getattr(options, name) for name in ("autocrop", "deinterlace", "to_sdr")}
+    reading = {name: getattr(options, name) for name in ("autocrop", "deinterlace", "to_sdr", "hwaccel")}
     if options.start is None and options.end is None:
         return Video(path, options.rate, **reading)
     return Excerpt(path, options.rate, options.start, options.end, **reading)

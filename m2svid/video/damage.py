@@ -27,9 +27,11 @@ def damage(video: Video, times: Sequence[int], patched: Sequence[int], notes: No
     """
     second, start = float(video.info.time_base), float(video.info.start)
     found = []
-    if notes.lost:
-        places = _places([time - start for time in notes.lost])
-        found.append(f"{_count(len(notes.lost), 'packet')} can't be decoded, {places}")
+    whole = notes.end > 0  # of a part, what is read before it is none of its damage
+    lost = [time - start for time in notes.lost if whole or time >= start]
+    if lost:
+        places = _places(lost)
+        found.append(f"{_count(len(lost), 'packet')} can't be decoded, {places}")
     if patched:
         places = _places([times[index] * second for index in patched])
         found.append(f"the decoder patched up {_count(len(patched), 'damaged frame')}, {places}")

@@ -10,13 +10,20 @@ from itertools import islice
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from m2svid.errors import UserError
 from m2svid.files import url
+from m2svid.video.planes import QUALITY
 
 _BROKEN = 100  # errors in a row after which a file is given up
+_PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}  # how devices keep samples, and decoders do
 _BACK = (0, 1, 4, 16, 64)  # s before a key frame at which it is searched for
+
+
+class DeviceError(Exception):
+    """A device can't decode a film as the CPU does; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,19 @@ class Notes:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def opened(path: Path, device: str | None = None) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """Give a file and its film while the context lasts.
+
+    Args:
+        path: the file.
+        device: FFmpeg's name of the kind of device that decodes; None = the CPU.
 
     Raises:
         UserError: it is missing, is none that can be read, or holds no video.
+        DeviceError: there is no such device, or not for this codec.
     """
     try:
-        with av.open(url(path)) as container:
+        with av.open(url(path)) if device is None else _on_device(path, device) as container:
             yield container, _film(container, path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
@@ -61,7 +73,9 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         raise UserError(f"{path} is not a video that can be read: {error.strerror}") from error
 
 
-def decoded(path: Path, key: KeyFrame | None = None, notes: Notes | None = None) -> Iterator[av.VideoFrame]:
+def decoded(
+    path: Path, key: KeyFrame | None = None, notes: Notes | None = None, device: str | None = None
+) -> Iterator[av.VideoFrame]:
     """Frames in the order in which they are shown.
 
     Args:
@@ -69,13 +83,15 @@ def decoded(path: Path, key: KeyFrame | None = None, notes: Notes | None = None)
         key: the first frame; None = that of the file. Transport and program streams have no index, and a
             search often ends behind the key frame: it is begun again further ahead.
         notes: filled while the file is read.
+        device: as of `opened`.
 
     Raises:
         UserError: the file can't be read.
+        DeviceError: the device fails, maybe because the film is damaged.
     """
     for back in _BACK if key is not None and key.index else ():
         found = False
-        for frame in _from(path, key.pts, back):
+        for frame in _from(path, key.pts, back, device=device):
             found = found or (frame.key_frame and frame.pts == key.pts)
             if found:
                 yield frame
@@ -83,18 +99,21 @@ def decoded(path: Path, key: KeyFrame | None = None, notes: Notes | None = None)
                 break
         if found:
             return
-    yield from islice(_from(path, notes=notes), key.index if key is not None else 0, None)
+    yield from islice(_from(path, notes=notes, device=device), key.index if key is not None else 0, None)
 
 
-def decoded_since(path: Path, pts: int) -> Iterator[av.VideoFrame]:
+def decoded_since(
+    path: Path, pts: int, notes: Notes | None = None, device: str | None = None
+) -> Iterator[av.VideoFrame]:
     """Frames from the first one on that is shown at `pts` or later, read from the key frame before it.
 
-    Raises:
-        UserError: the file can't be read.
+    `notes` gets no end; all else is as of `decoded`.
     """
     for back in (*_BACK, None):
         found, begun = back is None, False  # read from its beginning, a file needs no key frame
-        for frame in _from(path, None if back is None else pts, back or 0):
+        if notes is not None:
+            notes.lost.clear()
+        for frame in _from(path, None if back is None else pts, back or 0, notes, device):
             found = found or (frame.key_frame and frame.pts is not None and frame.pts <= pts)
             if not found and frame.pts is not None and frame.pts > pts:
                 break
@@ -137,25 +156,58 @@ def is_cover(stream: av.VideoStream) -> bool:
 
 
 def _from(
-    path: Path, pts: int | None = None, back: int = 0, notes: Notes | None = None
+    path: Path,
+    pts: int | None = None,
+    back: int = 0,
+    notes: Notes | None = None,
+    device: str | None = None,
 ) -> Iterator[av.VideoFrame]:
-    with opened(path) as (container, stream):
+    with opened(path, device) as (container, stream):
         stream.thread_type = "AUTO"
         if pts is not None:
             place = pts - round(back / stream.time_base)
             if place < (stream.start_time or 0):
                 return
             container.seek(place, stream=stream)
-        for packet in _packets(container, stream if notes is None else None):
-            if notes is not None and packet.pts is not None:
+        whole, begun, failed = notes is not None and pts is None, False, 0
+        for packet in _packets(container, None if whole else stream):
+            if whole and packet.pts is not None:
                 notes.end = max(notes.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream is None or packet.stream.index != stream.index:
                 continue
             try:
-                yield from packet.decode()
-            except av.FFmpegError:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                time, failed = float((packet.pts or packet.dts or 0) * packet.time_base), failed + 1
+                searched = pts is not None and not begun and failed < _BROKEN  # no frame can be had yet
+                if device is not None and not searched:
+                    raise DeviceError(f"it can't decode the picture at {time:.2f} s") from error
                 if notes is not None:
-                    notes.lost.append(float((packet.pts or packet.dts or 0) * packet.time_base))
+                    notes.lost.append(time)
+                continue
+            begun = begun or bool(frames)
+            yield from frames if device is None else map(_planar, frames)
+
+
+def _on_device(path: Path, device: str) -> InputContainer:
+    try:
+        container = av.open(url(path), hwaccel=HWAccel(device, allow_software_fallback=False))
+    except av.FFmpegError as error:
+        raise DeviceError(f"no such device with its driver is found ({error.strerror})") from error
+    except RuntimeError as error:  # no stream has a decoder for it
+        raise DeviceError("this PyAV has no decoder for its codec on such devices") from error
+    context = _film(container, path).codec_context
+    if not context.is_hwaccel:
+        container.close()
+        raise DeviceError("this PyAV has no decoder for its codec on such devices")
+    context.thread_count = 1  # the device has its own, and an error then belongs to its packet
+    return container
+
+
+def _planar(frame: av.VideoFrame) -> av.VideoFrame:
+    """A device's frame as a decoder on the CPU gives it; its time, flags and side data stay."""
+    name = _PLANAR.get(frame.format.name)
+    return frame if name is None else frame.reformat(format=name, interpolation=QUALITY, threads=1)
 
 
 def _packets(container: InputContainer, stream: av.VideoStream | None) -> Iterator[av.Packet]:

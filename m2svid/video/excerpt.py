@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -85,7 +86,7 @@ class Excerpt(Video):
     is_picture = False
 
     def __init__(
-        self, path: Path, rate: Fraction | None, start: str | None, end: str | None, **reading: bool
+        self, path: Path, rate: Fraction | None, start: str | None, end: str | None, **reading: Any
     ) -> None:
         super().__init__(path, rate, **reading)
         if super().is_picture:
@@ -97,7 +98,7 @@ class Excerpt(Video):
         if isinstance(length, Fraction):
             self._end = self._begin + math.ceil(length / self.info.time_base)
         if self.is_container:
-            shown = next(self._raw(0, None, None), None)
+            shown = next(self._raw(0, None), None)
         else:
             self._pictures = self._pictures[self._begin : self._end][: self._count]
             shown = next(iter(self._pictures), None)
@@ -125,11 +126,14 @@ class Excerpt(Video):
             raise UserError(f"{self.path} has {len(times)} frames: there is no frame {place}")
         return times[place]
 
-    def _raw(self, start: int, key: KeyFrame | None, notes: Notes | None) -> Iterator[av.VideoFrame]:
+    def _raw(
+        self, start: int, key: KeyFrame | None, notes: Notes | None = None, device: str | None = None
+    ) -> Iterator[av.VideoFrame]:
         if not self.is_container:
-            yield from super()._raw(start, key, notes)
+            yield from super()._raw(start, key, notes, device)
             return
-        for index, raw in enumerate(decoded_since(self.path, self._begin if key is None else key.pts), start):
+        begin = self._begin if key is None else key.pts
+        for index, raw in enumerate(decoded_since(self.path, begin, notes, device), start):
             late = self._end is not None and raw.pts is not None and raw.pts >= self._end
             if late or index == self._count:
                 return

@@ -19,8 +19,9 @@ from m2svid.errors import UserError
 from m2svid.files import natural, url
 from m2svid.video import hdr
 from m2svid.video.bars import Box
-from m2svid.video.decode import KeyFrame, Notes, decoded, deinterlaced, opened
+from m2svid.video.decode import DeviceError, KeyFrame, Notes, decoded, deinterlaced, opened
 from m2svid.video.hdr import Pixels
+from m2svid.video.hwaccel import Hwaccel, find_device
 from m2svid.video.info import SDR, Color, Orientation, VideoInfo, is_rgb
 from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, rgb_to_planes, to_planes
 
@@ -134,9 +135,10 @@ class Video:
         autocrop: whether the survey looks for black bars.
         deinterlace: make whole pictures of the two fields of each frame (FFmpeg's bwdif).
         to_sdr: convert HDR to BT.709.
+        hwaccel: what may decode it for `frames` with `on_device`.
 
     Raises:
-        UserError: the file is missing or holds no video.
+        UserError: the file is missing or holds no video, or no such device can decode it.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class Video:
         autocrop: bool = False,
         deinterlace: bool = False,
         to_sdr: bool = False,
+        hwaccel: Hwaccel = "off",
     ) -> None:
         self.path = path
         self._pictures = _pictures(path)
@@ -161,6 +164,9 @@ class Video:
         self._deinterlace = deinterlace
         self.autocrop = autocrop and not self.is_picture
         self.info = self._probe(to_sdr)
+        if self._pictures and hwaccel not in ("off", "auto"):
+            raise UserError(f"--hwaccel {hwaccel} is for video files; {path} holds pictures: leave it out")
+        self._device = None if self._pictures else find_device(path, hwaccel)
 
     @property
     def is_picture(self) -> bool:
@@ -173,7 +179,11 @@ class Video:
         return not self._pictures
 
     def frames(
-        self, start: int = 0, keys: Sequence[KeyFrame] = (), notes: Notes | None = None
+        self,
+        start: int = 0,
+        keys: Sequence[KeyFrame] = (),
+        notes: Notes | None = None,
+        on_device: bool = False,
     ) -> Iterator[Frame]:
         """The frames from number `start` on, in the order in which they are shown.
 
@@ -182,14 +192,30 @@ class Video:
             keys: the key frames, known from an earlier reading, in order; with them the file is read from the
                 last one before `start` and not from its beginning.
             notes: filled while the file is read.
+            on_device: use what `hwaccel` has found. It is for films without damage, which devices don't
+                notice inside of pictures and patch up in their own way. Where one fails, the CPU goes on.
 
         Raises:
             UserError: the file can't be read, or the pictures change their size.
         """
+        if on_device and self._device is not None:
+            try:
+                for frame in self._frames(start, keys, notes, self._device):
+                    yield frame
+                    start = frame.index + 1
+                return
+            except DeviceError as error:
+                log.warning("%s: %s can't decode it: %s; the CPU goes on", self.path, self._device, error)
+                self._device = None
+        yield from self._frames(start, keys, notes, None)
+
+    def _frames(
+        self, start: int, keys: Sequence[KeyFrame], notes: Notes | None, device: str | None
+    ) -> Iterator[Frame]:
         begin = start - 2 if self._deinterlace else start  # it looks at the frames on both sides
         key = next((key for key in reversed(keys) if key.index <= begin), None)
         first = start if self._pictures else key.index if key else 0
-        raws = self._raw(first, key, notes)
+        raws = self._raw(first, key, notes, device)
         for index, raw in enumerate(deinterlaced(raws) if self._deinterlace else raws, first):
             if index >= start:
                 yield Frame(index, raw.pts, raw, self.info)
@@ -198,9 +224,12 @@ class Video:
         """Leave black bars out of the frames read from now on."""
         self.info = replace(self.info, picture=picture)
 
-    def _raw(self, start: int, key: KeyFrame | None, notes: Notes | None) -> Iterator[av.VideoFrame]:
+    def _raw(
+        self, start: int, key: KeyFrame | None, notes: Notes | None = None, device: str | None = None
+    ) -> Iterator[av.VideoFrame]:
         pictures = map(_decode_picture, self._pictures[start:])
-        for index, raw in enumerate(pictures if self._pictures else decoded(self.path, key, notes), start):
+        found = pictures if self._pictures else decoded(self.path, key, notes, device)
+        for index, raw in enumerate(found, start):
             if (raw.width, raw.height) != self._stored:
                 width, height = self._stored
                 raise UserError(

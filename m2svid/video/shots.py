@@ -42,6 +42,7 @@ class Survey:
     keys: frames at which reading can begin, by their numbers in the file.
     left_out: numbers in the file of frames that damage has put out of order.
     picture: inside of black bars; None = the whole frame.
+    sound: nothing is wrong with the film, so every decoder gives the same frames.
     """
 
     times: tuple[int, ...]
@@ -50,6 +51,7 @@ class Survey:
     keys: tuple[KeyFrame, ...] = ()
     left_out: tuple[int, ...] = ()
     picture: Box | None = None
+    sound: bool = False
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Survey:
@@ -57,7 +59,8 @@ class Survey:
         shots, keys = (Shot(**shot) for shot in kept["shots"]), (KeyFrame(**key) for key in kept["keys"])
         picture = None if kept["picture"] is None else Box(**kept["picture"])
         left_out = tuple(kept["left_out"])
-        return cls(tuple(kept["times"]), kept["end"], tuple(shots), tuple(keys), left_out, picture)
+        facts = tuple(kept["times"]), kept["end"], tuple(shots), tuple(keys), left_out, picture
+        return cls(*facts, kept.get("sound", False))  # older folders don't say it
 
     def durations(self) -> list[int]:
         """Duration of every frame, in units of the time base."""
@@ -72,7 +75,7 @@ class Survey:
         left_out = set(self.left_out)
         numbers = [index for index in range(len(self.times) + len(left_out)) if index not in left_out]
         index = start
-        for frame in video.frames(numbers[start], self.keys):
+        for frame in video.frames(numbers[start], self.keys, on_device=self.sound):
             if frame.index not in left_out:
                 yield replace(frame, index=index)
                 index += 1
@@ -127,7 +130,8 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
     if len(kept) < len(own):
         unusable = f"{len(own) - len(kept)} of {len(own)} frames have no usable time"
         log.warning("%s: %s; they are put evenly between the others", video.path, unusable)
-    for line in damage(video, times, [bisect_left(numbers, index) for index in patched], notes):
+    faults = damage(video, times, [bisect_left(numbers, index) for index in patched], notes)
+    for line in faults:
         log.warning(line)
     bounds = [0, *sorted({bisect_left(numbers, cut) for cut in cuts}), len(times)]
     shots = tuple(Shot(index, *bound) for index, bound in enumerate(pairwise(bounds)))
@@ -138,7 +142,8 @@ def survey(video: Video, find_cuts: bool = True, on_frame: Callable[[], None] | 
     picture = finder.find(video.info.orientation.apply) if video.autocrop else None
     good = {numbers[index] for index in kept}
     keys = [key for key in keys if key.index in good]
-    return Survey(times, end, shots, tuple(keys), tuple(left_out), picture)
+    sound = not (faults or left_out or notes.lost)
+    return Survey(times, end, shots, tuple(keys), tuple(left_out), picture, sound)
 
 
 def _cut_detector(rate: float) -> Callable[[Frame], list[int]]:
