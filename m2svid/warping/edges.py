@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2svid.warping.frames import each_frame
+from m2svid.warping.frames import Numbers, compiled, each_frame
 
 _SHARE = 1 / 170  # of the width that an edge may be smeared to either side: 3 px of 512
 _STEP, _SLOPE = 2.0, 0.5  # px: smallest difference across an edge, and to both neighbours of a pixel in it
@@ -33,18 +33,25 @@ def clean_edges(disparity: Tensor, strength: float = 1.0) -> Tensor:
     near, far = (np.ones((size, size), np.uint8) for size in (3, 2 * radius + 1))
 
     def clean(frame: Tensor, cleaned: Tensor) -> None:
-        smeared = np.ascontiguousarray(frame[0].float().numpy())
-        steep = cv2.dilate(smeared, near) - smeared > _SLOPE
-        steep &= smeared - cv2.erode(smeared, near) > _SLOPE
-        cleaned.copy_(frame)
-        place = np.flatnonzero(steep)
-        if not len(place):
-            return
-        high, low = (change(smeared, far).reshape(-1)[place] for change in (cv2.dilate, cv2.erode))
-        snapped = np.where(2 * smeared.reshape(-1)[place] >= high + low, high, low)
-        edge = high - low > _STEP
-        cleaned.view(-1)[place[edge]] = torch.from_numpy(snapped[edge]).to(cleaned.dtype)
+        smeared = frame[0].numpy()
+        ends = [change(smeared, size) for size in (near, far) for change in (cv2.dilate, cv2.erode)]
+        _snap(smeared, *ends, cleaned[0].numpy())
 
-    cleaned = torch.empty_like(disparity, memory_format=torch.contiguous_format)
-    each_frame(clean, disparity.contiguous(), cleaned)
-    return cleaned
+    cleaned = torch.empty(disparity.shape)
+    each_frame(clean, disparity.float().contiguous(), cleaned)
+    return cleaned.to(disparity.dtype)
+
+
+@compiled
+def _snap(
+    smeared: Numbers, beside_high: Numbers, beside_low: Numbers, high: Numbers, low: Numbers, cleaned: Numbers
+) -> None:
+    """Fill `cleaned`, (H, W), given the largest and smallest disparity beside each pixel and around it."""
+    height, width = smeared.shape
+    for y in range(height):
+        for x in range(width):
+            own = smeared[y, x]
+            steep = (beside_high[y, x] - own > _SLOPE) & (own - beside_low[y, x] > _SLOPE)
+            if steep and high[y, x] - low[y, x] > _STEP:
+                own = high[y, x] if 2 * own >= high[y, x] + low[y, x] else low[y, x]
+            cleaned[y, x] = own

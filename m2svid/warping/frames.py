@@ -5,14 +5,38 @@ Shapes: ... any leading dimensions, C channels, H W pixels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
+import numba
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-_BAND = 1 << 17  # px
+log = logging.getLogger(__name__)
+
+Image = NDArray[np.uint8] | NDArray[np.float32]
+Numbers = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Places = NDArray[np.int32]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function with loops over pixels when it is first called, for any number of threads at once.
+
+    The machine code is kept for later processes, in `NUMBA_CACHE_DIR` where that is set, beside the module or
+    in the user's cache; where none of them can be written to, every process compiles it anew.
+    """
+    compile_cached = numba.njit(cache=True, nogil=True, error_model="numpy")
+    try:
+        return compile_cached(function)
+    except RuntimeError as error:
+        log.debug("%s is compiled by every process: %s", function.__name__, error)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def each_frame(work: Callable[..., None], *videos: Tensor) -> None:
@@ -32,12 +56,6 @@ def each_frame(work: Callable[..., None], *videos: Tensor) -> None:
         return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(in_mode, *frames))
-
-
-def bands(height: int, width: int) -> list[slice]:
-    """The rows of a frame in parts whose temporaries stay in a processor's cache."""
-    rows = max(2, _BAND // width // 2 * 2)
-    return [slice(first, min(first + rows, height)) for first in range(0, height, rows)]
 
 
 def write_frame(frame: Tensor, target: Tensor) -> None:

@@ -1,5 +1,6 @@
 """The background fill against a walk along each row; the smooth one on scenes whose filling is known."""
 
+import cv2
 import numpy as np
 import torch
 
@@ -39,6 +40,42 @@ def test_takes_the_background_not_the_occluder():
     assert hole[0, 0].nonzero().flatten().tolist() == [7, 8, 9, 10, 19]
     filled = fill_from_background(warped, hole)
     assert (filled[:, 0, [7, 8, 9, 10, 19]] == 50).all()
+
+
+def pyramid_fill(warped, share):
+    """(H, W, 3) in [0, 1], (H, W): the same with OpenCV's sizes and a search along each row."""
+    height, width = share.shape
+    hole, reach = share == 1, width // 16
+    weight, color = 1 - share, warped.copy()
+    for y, x in np.ndindex(height, width):
+        right = [at for at in range(x + 1, width) if not hole[y, at]]
+        if hole[y, x]:
+            left = [at for at in range(x) if not hole[y, at]]
+            weight[y, x], color[y, x] = 0.1, warped[y, right[0] if right else left[-1]]
+        elif not hole[y, max(x - reach, 0) : x].any():
+            inner = [at for at in range(x, min(x + reach + 1, width)) if hole[y, at]]
+            if inner and any(not hole[y, at] for at in range(inner[0], width)):
+                weight[y, x] *= 0.1
+    levels = [np.dstack([color * weight[..., None], weight]).astype(np.float32)]
+    while min(levels[-1].shape[:2]) > 2:
+        half = levels[-1].shape[1] // 2, levels[-1].shape[0] // 2
+        levels.append(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA))
+    around = levels[-1][..., :3] / levels[-1][..., 3:]
+    for level in reversed(levels[:-1]):
+        own = np.minimum(2 * level[..., 3:], 1)
+        mean = cv2.resize(around, level.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        around = mean * (1 - own) + level[..., :3] / level[..., 3:].clip(1e-6) * own
+    return warped + (around - warped) * share[..., None]
+
+
+def test_equals_a_pyramid_of_another_library():
+    rng = np.random.default_rng(0)
+    warped = cv2.GaussianBlur(rng.random((32, 128, 3), dtype=np.float32), (0, 0), 2)
+    share = np.zeros((32, 128), np.float32)
+    share[4:20, 30:44] = share[10:28, 52:55] = share[:, 120:] = share[7, 10:100:9] = 1
+    share[4:20, 44] = share[25:30, 80:90] = 0.3
+    filled = fill_smoothly(torch.from_numpy(warped).permute(2, 0, 1), torch.from_numpy(share)[None])
+    np.testing.assert_allclose(filled.permute(1, 2, 0), pyramid_fill(warped, share), atol=2e-5)
 
 
 def test_holes_in_one_color_take_it_to_any_share():

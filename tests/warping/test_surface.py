@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from m2svid.warping import frames
-from m2svid.warping.fill import fill_smoothly
 from m2svid.warping.surface import TEAR, warp_surfaces
 
 SAMPLES = 64
@@ -72,7 +70,7 @@ def test_smooth_depth_is_interpolated():
     place = x - disparity
     assert (np.diff(place) > 0).all()
     inside = np.arange(1, 58)
-    np.testing.assert_allclose(found[inside], np.interp(inside, place, left), atol=0.5)  # OpenCV: 1/32 px
+    np.testing.assert_allclose(found[inside], np.interp(inside, place, left), atol=0.01)
     assert not share[inside].any()
 
 
@@ -98,21 +96,6 @@ def test_frames_of_any_type_and_arrangement_are_drawn_alike():
     assert warped.dtype == torch.uint8 and warped.shape == left.shape and hole.shape == disparity.shape
     floating, share = warp_surfaces(left.float() / 255, disparity)
     assert torch.equal(hole, share)
-    assert (warped - floating * 255).abs().max() <= 1.6  # rounded twice; fixed point in OpenCV
+    assert (warped - floating * 255).abs().max() <= 1.01  # rounded again where edges are mixed
     alone, _ = warp_surfaces(left[1, 0], disparity[1, 0])
     assert torch.equal(alone, warped[1, 0])
-
-
-def test_a_frame_in_bands_is_that_in_one_piece(monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randint(0, 256, (1, 3, 50, 40), generator=generator, dtype=torch.uint8)
-    disparity = torch.rand(1, 1, 50, 40, generator=generator) * 3
-    disparity[..., 5:32, 10:20] += 6
-    found = []
-    for band in (100, 1 << 17):
-        monkeypatch.setattr(frames, "_BAND", band)
-        warped, hole = warp_surfaces(left, disparity)
-        found.append(
-            (warped, hole, fill_smoothly(warped, hole), fill_smoothly(warped[..., 1:, :], hole[..., 1:, :]))
-        )
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
