@@ -1,10 +1,10 @@
-"""A device's assembly line: while a window is made, the next is prepared and the one before is encoded."""
+"""A device's assembly line: while frames are made, the next are decoded and those before are encoded."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from m2svid.convert.makers import Maker
-from m2svid.convert.overlap import ahead
+import torch
+
+from m2svid.convert.makers import Maker, Pictures
+from m2svid.convert.overlap import ahead, side_by_side
 from m2svid.convert.report import Advance, Event, Reporter
 from m2svid.convert.task import Task
 from m2svid.convert.work_folder import WorkFolder
@@ -26,11 +28,13 @@ from m2svid.video.sliding import Sliding
 from m2svid.video.write import PicturePiece, PieceWriter
 
 Pieces = dict[str, PieceWriter | PicturePiece]
+Made = tuple[Window, Pieces, ShotDepth | None]  # the depth is that of the shot, where the window is its last
+Windows = list[tuple[Window, Window | None]]  # each with the one that follows it
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A window that is prepared.
+    """A window whose frames are made together, and which is prepared.
 
     Attributes:
         window: the window.
@@ -45,6 +49,26 @@ class _Ready:
     depth: ShotDepth | None
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A frame that is made alone.
+
+    Attributes:
+        window: that it belongs to.
+        is_last: of its window.
+        depth: of the shot, where the window is its last.
+        task: makes the frame's pictures.
+    """
+
+    window: Window
+    is_last: bool
+    depth: ShotDepth | None
+    task: Callable[[], Pictures]
+
+    def done(self) -> tuple[_Job, Pictures]:
+        return self, self.task()
+
+
 class _StoppedError(Exception):
     """The run has failed or was interrupted."""
 
@@ -52,8 +76,10 @@ class _StoppedError(Exception):
 class Line:
     """Make the windows of shots with one maker, and keep each when it is finished.
 
-    Three threads: one decodes, estimates depth and warps, one window ahead; the caller's makes the views; one
-    encodes what the encoder has kept back, and writes the piece. Models of depth and views take turns.
+    Frames that are made together go through three threads: one decodes, estimates depth and warps, one window
+    ahead; the caller's makes the views; one encodes what the encoder has kept back, and writes the piece.
+    Models of depth and views take turns. Frames that are made alone stream: the caller's thread decodes and
+    encodes, and as many as torch has make their pictures, of one frame more than there are threads at a time.
 
     Args:
         task: what to make.
@@ -71,6 +97,7 @@ class Line:
         self._report, self._advance = report, advance
         self._device = nullcontext() if maker.memory is None else threading.Lock()
         self._stopped = threading.Event()
+        self._frames = Sliding[Frame](partial(film.frames, task.video))
 
     def run(self, waiting: deque[list[Window]]) -> None:
         """Take the windows of one shot after the other until there are none.
@@ -79,20 +106,37 @@ class Line:
             UserError: as of `Runner.run`; what is finished by then is kept.
         """
         last: Future[None] | None = None
-        with ThreadPoolExecutor(1) as pool, closing(ahead(self._prepared(waiting))) as prepared:
+        made = self._together(waiting) if self._maker.together else self._alone(waiting)
+        with ThreadPoolExecutor(1) as pool, closing(made):
             try:
-                for ready in prepared:
-                    pieces = self._made(ready)
+                for window, pieces, depth in made:
                     if last is not None:
                         last.result()
-                    last = pool.submit(self._finish, ready, pieces)
+                    last = pool.submit(self._finish, window, pieces, depth)
                 if last is not None:
                     last.result()
             except BaseException:
                 self._stopped.set()
                 raise
 
-    def _prepared(self, waiting: deque[list[Window]]) -> Iterator[_Ready]:
+    def _together(self, waiting: deque[list[Window]]) -> Iterator[Made]:
+        with closing(ahead(self._prepared(waiting))) as prepared:
+            for ready in prepared:
+                yield ready.window, self._made(ready), ready.depth
+
+    def _alone(self, waiting: deque[list[Window]]) -> Iterator[Made]:
+        pieces: Pieces = {}
+        with closing(side_by_side(_Job.done, self._jobs(waiting), torch.get_num_threads())) as done:
+            for job, pictures in done:
+                pieces = pieces or self._pieces(job.window)
+                for name, planes in pictures.items():
+                    pieces[name].add(planes)
+                if job.is_last:
+                    yield job.window, pieces, job.depth
+                    pieces = {}
+
+    def _shots(self, waiting: deque[list[Window]]) -> Iterator[tuple[Windows, ShotDepth | None]]:
+        """The windows of each shot that are not done, and its depth."""
         while True:
             try:
                 windows = waiting.popleft()
@@ -102,28 +146,36 @@ class Line:
                 pair for pair in pairwise([*windows, None]) if not is_done(self._task, self._work, pair[0])
             ]
             if undone:
-                yield from self._shot(self._film.shots[windows[0].shot], undone)
+                shot = self._film.shots[windows[0].shot]
+                text = f"shot {shot.index + 1}: frames {shot.start} to {shot.stop - 1}"
+                self._report.say(Event("shot", text, {"shot": shot.index}))
+                yield undone, None if self._maker.depth is None else self._depth_of(shot)
 
-    def _shot(self, shot: Shot, windows: list[tuple[Window, Window | None]]) -> Iterator[_Ready]:
-        """Prepare windows of a shot, each given with the one that follows it."""
-        frames = Sliding[Frame](partial(self._film.frames, self._task.video))
-        text = f"shot {shot.index + 1}: frames {shot.start} to {shot.stop - 1}"
-        self._report.say(Event("shot", text, {"shot": shot.index}))
-        depth = None if self._maker.depth is None else self._depth_of(shot, frames)
-        for window, follower in windows:
-            prepared = self._maker.prepare(window, frames.get(window.start, window.stop), depth)
-            is_last = window is windows[-1][0]
-            kept = 0 if follower is None else follower.shared
-            yield _Ready(window, kept, prepared, depth if is_last else None)
+    def _jobs(self, waiting: deque[list[Window]]) -> Iterator[_Job]:
+        for windows, depth in self._shots(waiting):
+            for window, _ in windows:
+                ending = depth if window is windows[-1][0] else None
+                for index in range(window.start, window.stop):
+                    (frame,) = self._frames.get(index, index + 1)
+                    task = self._maker.task(window, frame, depth)
+                    yield _Job(window, index == window.stop - 1, ending, task)
 
-    def _depth_of(self, shot: Shot, frames: Sliding[Frame]) -> ShotDepth:
+    def _prepared(self, waiting: deque[list[Window]]) -> Iterator[_Ready]:
+        for windows, depth in self._shots(waiting):
+            for window, follower in windows:
+                frames = self._frames.get(window.start, window.stop)
+                prepared = self._maker.prepare(window, frames, depth)
+                ending = depth if window is windows[-1][0] else None
+                yield _Ready(window, 0 if follower is None else follower.shared, prepared, ending)
+
+    def _depth_of(self, shot: Shot) -> ShotDepth:
         maker = self._maker
         assert maker.depth is not None  # else it is not called
 
         def read(start: int, stop: int) -> list[Pixels]:
             if self._stopped.is_set():
                 raise _StoppedError
-            return [frame.rgb() for frame in frames.get(start, stop)]
+            return [frame.rgb() for frame in self._frames.get(start, stop)]
 
         depth = ShotDepth(maker.depth, shot, read, self._work.folder("depth"), self._device)
         if maker.depth.relative or maker.whole_shots:
@@ -137,25 +189,29 @@ class Line:
         shared = self._work.load_tail(window.index - 1) if window.shared else None
         with self._device:
             pictures, made = self._maker.make(window, ready.prepared, shared)
-        if ready.kept and made is not None:
+        if ready.kept:
             self._work.save_tail(window.index, made[:, -ready.kept :])
-        pieces: Pieces = {}
-        for name, target in self._task.targets.items():
-            path = self._work.piece(name, window.index)
-            pieces[name] = PieceWriter(target.encoding, path) if target.encoding else PicturePiece(path)
+        pieces = self._pieces(window)
         for views in pictures:
             for name, planes in views.items():
                 pieces[name].add(planes)
         return pieces
 
-    def _finish(self, ready: _Ready, pieces: Pieces) -> None:
+    def _pieces(self, window: Window) -> Pieces:
+        pieces: Pieces = {}
+        for name, target in self._task.targets.items():
+            path = self._work.piece(name, window.index)
+            pieces[name] = PieceWriter(target.encoding, path) if target.encoding else PicturePiece(path)
+        return pieces
+
+    def _finish(self, window: Window, pieces: Pieces, depth: ShotDepth | None) -> None:
         for piece in pieces.values():
             piece.finish()
-        if ready.window.shared:
-            self._work.drop_tail(ready.window.index - 1)
-        if ready.depth is not None:
-            ready.depth.remove()
-        self._advance(ready.window.num_emitted)
+        if window.shared:
+            self._work.drop_tail(window.index - 1)
+        if depth is not None:
+            depth.remove()
+        self._advance(window.num_emitted)
 
 
 def is_done(task: Task, work: WorkFolder, window: Window) -> bool:

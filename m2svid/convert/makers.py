@@ -6,7 +6,8 @@ Shapes: T frames of a window, V views that are made (1 or 2), H W pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,22 +30,25 @@ from m2svid.video.write import Encoding
 from m2svid.warping.edges import clean_edges
 from m2svid.warping.view import warp_view
 
-Pictures = Iterable[dict[str, list[Plane]]]
-"""Frame by frame: name of a result -> its picture."""
+Pictures = dict[str, list[Plane]]
+"""Of a frame: name of a result -> its picture."""
 
 
 class Maker(ABC):
     """Make the results of one window after the other, on one device.
 
     Attributes:
+        together: True where the frames of a window are made together, by `prepare` and `make`; False where
+            each is made alone, by `task`.
         window: frames of a window.
-        overlap: frames that neighbouring windows of a shot share.
+        overlap: frames that neighbouring windows of a shot share; 0 where they are not made together.
         depth: of the film; None = it needs none.
         memory: plan of its model; None = it has none.
         whole_shots: True where all depth of a shot must be known before its first window.
         settings: choices that change the results, apart from the user's options.
     """
 
+    together: bool = False
     window: int = WITHOUT_MODEL
     overlap: int = 0
     depth: DepthEstimator | None = None
@@ -60,6 +64,18 @@ class Maker(ABC):
         """Events that tell the user about the work ahead."""
 
     @abstractmethod
+    def task(self, window: Window, frame: Frame, depth: ShotDepth | None) -> Callable[[], Pictures]:
+        """Read what the pictures of a frame are made from; called for one frame after the other.
+
+        Args:
+            window: that it belongs to.
+            frame: of the film.
+            depth: of its shot; None where `Maker.depth` is.
+
+        Returns:
+            The making of the pictures, which any thread may call.
+        """
+
     def prepare(self, window: Window, frames: list[Frame], depth: ShotDepth | None) -> Any:
         """Do what needs neither the model nor the window before: it overlaps with the making of that.
 
@@ -71,9 +87,9 @@ class Maker(ABC):
         Returns:
             What `make` takes.
         """
+        raise NotImplementedError  # called where frames are made together
 
-    @abstractmethod
-    def make(self, window: Window, prepared: Any, shared: Pixels | None) -> tuple[Pictures, Pixels | None]:
+    def make(self, window: Window, prepared: Any, shared: Pixels | None) -> tuple[Iterable[Pictures], Pixels]:
         """Make the pictures that a window emits.
 
         Args:
@@ -82,9 +98,10 @@ class Maker(ABC):
             shared: (V, K, H, W, 3), the first K frames as the window before made them.
 
         Returns:
-            The pictures, which may be made as they are asked for; and (V, T, H, W, 3), all that was made, for
-            the next window.
+            The pictures frame by frame, which may be made as they are asked for; and (V, T, H, W, 3), all
+            that was made, for the next window.
         """
+        raise NotImplementedError  # called where frames are made together
 
 
 class DepthMaker(Maker):
@@ -102,20 +119,15 @@ class DepthMaker(Maker):
     def describe(self) -> list[Event]:
         return []
 
-    def prepare(self, window: Window, frames: list[Frame], depth: ShotDepth | None) -> NDArray[np.float32]:
+    def task(self, window: Window, frame: Frame, depth: ShotDepth | None) -> Callable[[], Pictures]:
         assert depth is not None  # given to `__init__`
-        maps, info = depth.get(window.start, window.stop, [frame.rgb() for frame in frames]), frames[0].info
-        if info.picture is None:
-            return maps
-        return info.picture.put(maps, self._encoding.width, self._encoding.height, info.width, info.height)
+        return partial(self._pictures, frame.info, depth.of([frame])[0])
 
-    def make(
-        self, window: Window, prepared: NDArray[np.float32], shared: Pixels | None
-    ) -> tuple[Pictures, None]:
-        return map(self._picture, prepared), None
-
-    def _picture(self, depth: NDArray[np.float32]) -> dict[str, list[Plane]]:
-        """(h, w) in [0, 1]."""
+    def _pictures(self, info: VideoInfo, depth: NDArray[np.float32]) -> Pictures:
+        """(h, w) in [0, 1], inside of black bars."""
+        if info.picture is not None:
+            encoding = self._encoding
+            depth = info.picture.put(depth[None], encoding.width, encoding.height, info.width, info.height)[0]
         pictures = {"depth": [np.round(depth * 65535).astype("<u2")]}
         if self._preview is not None:
             colored = colorize(torch.from_numpy(depth)[None, None], 0, 1, "turbo")
@@ -148,27 +160,18 @@ class WarpMaker(Maker):
     def describe(self) -> list[Event]:
         return [told_disparity(self._max_disparity)]
 
-    def prepare(
-        self, window: Window, frames: list[Frame], depth: ShotDepth | None
-    ) -> tuple[list[Frame], Pixels, NDArray[np.uint8]]:
+    def task(self, window: Window, frame: Frame, depth: ShotDepth | None) -> Callable[[], Pictures]:
         assert depth is not None  # given to `__init__`
-        rgb = [frame.rgb(self._info.pixel_format.bits) for frame in frames]
-        left = to_tensor(rgb)
-        maps = depth.get(window.start, window.stop, rgb)
-        disparity = to_disparity(maps, *left.shape[-2:], self._max_disparity)
+        return partial(self._pictures, frame, depth.of([frame])[0])
+
+    def _pictures(self, frame: Frame, depth: NDArray[np.float32]) -> Pictures:
+        """(h, w) in [0, 1], inside of black bars."""
+        left = to_tensor([frame.rgb(self._info.pixel_format.bits)])
+        disparity = to_disparity(depth[None], *left.shape[-2:], self._max_disparity)
         warped, hole = warp_view(left, clean_edges(disparity, self._strength))
-        pixels = to_pixels(warped, 8 if rgb[0].dtype == np.uint8 else 16)
-        masks = np.zeros((len(frames), self._info.height, self._info.width), np.uint8)
-        picture = frames[0].info.picture
-        masks[:, *(picture.inside if picture else ())] = hole[:, 0].numpy() * np.uint8(255)
-        return frames, pixels, masks
-
-    def make(
-        self, window: Window, prepared: tuple[list[Frame], Pixels, NDArray[np.uint8]], shared: Pixels | None
-    ) -> tuple[Pictures, None]:
-        return map(self._picture, *prepared), None
-
-    def _picture(self, frame: Frame, view: Pixels, mask: NDArray[np.uint8]) -> dict[str, list[Plane]]:
+        view = to_pixels(warped, 16 if left.is_floating_point() else 8)[0]
+        mask, picture = np.zeros((self._info.height, self._info.width), np.uint8), frame.info.picture
+        mask[picture.inside if picture else ...] = hole[0, 0].numpy() * np.uint8(255)
         color_range = ColorRange.JPEG if self._info.full_range else ColorRange.MPEG
         rgb = from_view(frame.with_bars(view), self._info.color.transfer)
         return {"warped": rgb_to_planes(rgb, self._format, self._info.matrix, color_range), "hole": [mask]}

@@ -134,8 +134,11 @@ def make_moment(input: Path, chosen: Options, models: Models | None = None) -> M
         if depths[0].relative or maker.whole_shots:
             depth.prepare(lambda frames: None)
         window = plan_windows([shot], maker.window, maker.overlap)[0]
-        prepared = maker.prepare(window, frames[: window.stop], depth)
-        pictures = next(iter(maker.make(window, prepared, None)[0]))
+        if maker.together:
+            prepared = maker.prepare(window, frames[: window.stop], depth)
+            pictures = next(iter(maker.make(window, prepared, None)[0]))
+        else:
+            pictures = maker.task(window, frames[0], depth)()
         maps = depth.get(0, 1, rgb[:1])
         far, near = depth.spread if maker.whole_shots else np.percentile(maps, PERCENTILES).tolist()
     placed = chosen.placement(width, (far, near))

@@ -6,7 +6,8 @@ Shapes: T frames of a window, V views that are made (1 or 2), H W pixels.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +28,6 @@ from m2svid.inference.inpainter import BackgroundFill, Inpainter
 from m2svid.inference.windows import Window
 from m2svid.video.layouts import LAYOUTS, view_size
 from m2svid.video.pictures import Composer, Pixels, frame_tensor, shift, to_pixels, to_tensor
-from m2svid.video.planes import Plane
 from m2svid.video.read import Frame, Video
 from m2svid.video.sliding import Sliding
 from m2svid.video.write import Encoding
@@ -57,17 +57,13 @@ class Prepared:
 
     Attributes:
         frames: T.
-        rgb: (H, W, 3) of each.
-        given: what else the views are made from.
-        placement: strength and screen plane, px.
-        eyes: of all frames, where the inpainter looks at them together; None = they are made frame by frame.
+        eyes: what the views are made from.
+        offset: of the screen plane, px.
     """
 
     frames: list[Frame]
-    rgb: list[Pixels]
-    given: Any
-    placement: Placement
-    eyes: list[Eye] | None = None
+    eyes: list[Eye]
+    offset: float
 
 
 class StereoMaker(Maker):
@@ -96,7 +92,8 @@ class StereoMaker(Maker):
         self._bits: Literal[8, 16] = 8 if encoding is None or encoding.pixel_format.bits == 8 else 16
         fps = float(video.info.rate)
         self._right = RightView(inpainter, options.blend, options.match_color, fps, self._bits)
-        self.window, self.overlap, self.memory = inpainter.window, inpainter.overlap, inpainter.memory
+        self.together, self.memory = inpainter.together, inpainter.memory
+        self.window, self.overlap = inpainter.window, inpainter.overlap
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -134,35 +131,38 @@ class StereoMaker(Maker):
             lines.append(f"HDR: {name} has no place for the mastering display and light level")
         return lines + [f"HDR: {kind} of every picture is not taken over" for kind in info.dynamic]
 
+    def task(self, window: Window, frame: Frame, depth: ShotDepth | None) -> Callable[[], Pictures]:
+        given, placement = self._given([frame], depth), self._placement(depth)
+
+        def pictures() -> Pictures:
+            eyes = self._eyes(frame_tensor(frame.rgb(self._bits)), given, placement)
+            return self._pictures(frame, self._views(window, eyes, None)[:, 0], placement.offset)
+
+        return pictures
+
     def prepare(self, window: Window, frames: list[Frame], depth: ShotDepth | None) -> Prepared:
-        rgb = [frame.rgb(self._bits) for frame in frames]
-        prepared = Prepared(frames, rgb, self._given(window, rgb, depth), self._placement(depth))
-        if not self._right.inpainter.together:
-            return prepared
-        return replace(prepared, eyes=self._eyes(prepared, slice(None)))
+        left = to_tensor([frame.rgb(self._bits) for frame in frames])
+        given, placement = self._given(frames, depth), self._placement(depth)
+        return Prepared(frames, self._eyes(left, given, placement), placement.offset)
 
     def make(
         self, window: Window, prepared: Prepared, shared: Pixels | None
-    ) -> tuple[Pictures, Pixels | None]:
+    ) -> tuple[Iterable[Pictures], Pixels]:
+        made = self._views(window, prepared.eyes, shared)
+
+        def pictures(place: int) -> Pictures:
+            return self._pictures(prepared.frames[place], made[:, place], prepared.offset)
+
         emitted = range(window.emit_start - window.start, window.emit_stop - window.start)
-        made = None if prepared.eyes is None else self._views(window, prepared.eyes, shared)
-
-        def picture(place: int) -> dict[str, list[Plane]]:
-            if made is not None:
-                return self._picture(prepared.frames[place], made[:, place], prepared.placement.offset)
-            eyes = self._eyes(prepared, slice(place, place + 1))
-            view = self._views(window, eyes, None)[:, 0]
-            return self._picture(prepared.frames[place], view, prepared.placement.offset)
-
-        return side_by_side(picture, emitted, torch.get_num_threads()), made
+        return side_by_side(pictures, emitted, torch.get_num_threads()), made
 
     @abstractmethod
-    def _given(self, window: Window, rgb: list[Pixels], depth: ShotDepth | None) -> Any:
-        """What the views of a window are made from, beside its frames in RGB."""
+    def _given(self, frames: list[Frame], depth: ShotDepth | None) -> Any:
+        """What the views of frames are made from beside them, read in their order."""
 
     @abstractmethod
-    def _eyes(self, prepared: Prepared, part: slice) -> list[Eye]:
-        """The views to make of a part of a window."""
+    def _eyes(self, left: Tensor, given: Any, placement: Placement) -> list[Eye]:
+        """The views to make of frames (T, 3, H, W) and what else is given."""
 
     @abstractmethod
     def _placement(self, depth: ShotDepth | None) -> Placement:
@@ -181,12 +181,7 @@ class StereoMaker(Maker):
             views.append(view[:, :, ::-1] if mirrored else view)
         return np.stack(views) if len(views) > 1 else views[0][None]
 
-    def _left(self, prepared: Prepared, part: slice) -> Tensor:
-        """(T, 3, H, W)."""
-        rgb = prepared.rgb[part]
-        return to_tensor(rgb) if self._right.inpainter.together else frame_tensor(*rgb)
-
-    def _picture(self, frame: Frame, views: Pixels, parallax: float) -> dict[str, list[Plane]]:
+    def _pictures(self, frame: Frame, views: Pixels, parallax: float) -> Pictures:
         """Picture of each file: the views (V, H, W, 3), moved apart by a parallax, px, rounded."""
         offset = round(parallax)
         both = len(views) == 2
@@ -234,16 +229,15 @@ class FromDepth(StereoMaker):
         assert depth is not None  # given to `__init__`
         return self._options.placement(self._info.width, depth.spread if self.whole_shots else None)
 
-    def _given(self, window: Window, rgb: list[Pixels], depth: ShotDepth | None) -> NDArray[np.float32]:
+    def _given(self, frames: list[Frame], depth: ShotDepth | None) -> NDArray[np.float32]:
         assert depth is not None  # given to `__init__`
-        return depth.get(window.start, window.stop, rgb)
+        return depth.of(frames)
 
-    def _eyes(self, prepared: Prepared, part: slice) -> list[Eye]:
-        left, maps = self._left(prepared, part), prepared.given[part]
+    def _eyes(self, left: Tensor, given: NDArray[np.float32], placement: Placement) -> list[Eye]:
         if LAYOUTS[self._options.layout].depth:
-            return [Eye(left, to_disparity(maps, *left.shape[-2:], 1.0).clamp(0, 1).expand(-1, 3, -1, -1))]
+            return [Eye(left, to_disparity(given, *left.shape[-2:], 1.0).clamp(0, 1).expand(-1, 3, -1, -1))]
         share = 0.5 if self._both else 1.0
-        disparity = to_disparity(maps, *left.shape[-2:], prepared.placement.max_disparity * share)
+        disparity = to_disparity(given, *left.shape[-2:], placement.max_disparity * share)
         eyes = [self._eye(left, disparity)]
         return [self._eye(left.flip(-1), disparity.flip(-1)), *eyes] if self._both else eyes
 
@@ -290,18 +284,19 @@ class FromWarped(StereoMaker):
     def _placement(self, depth: ShotDepth | None) -> Placement:
         return self._placed
 
-    def _given(self, window: Window, rgb: list[Pixels], depth: ShotDepth | None) -> tuple[Tensor, Tensor]:
-        hole = self._read(self._hole, window, 8)[:, :1] > 127
-        return self._read(self._warped, window, self._bits), hole
+    def _given(self, frames: list[Frame], depth: ShotDepth | None) -> list[list[Frame]]:
+        start = frames[0].index
+        views = [view.get(start, start + len(frames)) for view in (self._warped, self._hole)]
+        shortest = min(map(len, views))
+        if shortest < len(frames):
+            raise UserError(f"a view given to `refine` ends after {start + shortest} frames")
+        return views
 
-    def _eyes(self, prepared: Prepared, part: slice) -> list[Eye]:
-        warped, hole = prepared.given
-        return [Eye(self._left(prepared, part), warped[part], hole[part])]
-
-    def _read(self, view: Sliding[Frame], window: Window, bits: int) -> Tensor:
-        found = view.get(window.start, window.stop)
-        if len(found) < window.num_frames:
-            raise UserError(f"a view given to `refine` ends after {window.start + len(found)} frames")
+    def _eyes(self, left: Tensor, given: list[list[Frame]], placement: Placement) -> list[Eye]:
         picture = self._video.info.picture
         inside = picture.inside if picture else ...
-        return to_tensor([frame.rgb(bits)[inside] for frame in found])
+        warped, hole = (
+            to_tensor([frame.rgb(bits)[inside] for frame in view])
+            for view, bits in zip(given, (self._bits, 8), strict=True)
+        )
+        return [Eye(left, warped, hole[:, :1] > 127)]

@@ -51,6 +51,7 @@ class DepthEstimator(ABC):
     Attributes:
         relative: True where the values of a shot have no fixed scale and are normalised over it; False where
             they lie in [0, 1] and are meant as they are.
+        looks: True where it looks at the frames; False where only their numbers matter.
         steady: True where the values of a shot share one scale, so that one near and far hold for all of it.
         num_frames: frames that the source has, 1 being that of all; None for one that takes any film.
         size: (h, w) of its maps, or None where it follows the film.
@@ -65,6 +66,7 @@ class DepthEstimator(ABC):
     """
 
     relative: bool
+    looks: bool = True
     steady: bool = False
     num_frames: int | None = None
     size: tuple[int, int] | None = None
@@ -92,7 +94,7 @@ class DepthEstimator(ABC):
         """Estimate the inverse depth (T, h, w) of frames of a shot.
 
         Args:
-            frames: T of (H, W, 3) RGB; uint8 for those that look at them.
+            frames: T of (H, W, 3) RGB, uint8; anything where it doesn't look at them.
             first: number of the first of them in the film; grows from call to call.
 
         Raises:

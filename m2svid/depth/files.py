@@ -40,6 +40,8 @@ class DepthFile(DepthEstimator):
         UserError: the file is missing or of a kind that can't be read.
     """
 
+    looks = False
+
     @classmethod
     def accepts(cls, name: str) -> bool:
         path = Path(name)
@@ -88,7 +90,8 @@ class DepthFile(DepthEstimator):
         odd = [place for place, depth in enumerate(found) if depth.shape != self.size]
         if odd:
             raise UserError(f"{self._path} changes its size in frame {first + odd[0]}")
-        return self._cropped(self._inverse(np.stack(found), first))
+        maps = np.stack(found) if len(found) > 1 else found[0][None]
+        return self._cropped(self._inverse(maps, first))
 
     def _cropped(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         return maps if self.crop is None else self.crop(maps)
@@ -115,8 +118,7 @@ class DepthFile(DepthEstimator):
         wanted = set(np.linspace(0, min(self.num_frames, 250) - 1, count).round().astype(int).tolist())
         rise, span, lows, highs = [], [], [], []
         for index, depth in enumerate(self._reader.maps(0)):
-            finite = depth[np.isfinite(depth)]
-            if index in wanted and finite.size:
+            if index in wanted and (finite := depth[np.isfinite(depth)]).size:
                 lows.append(float(finite.min()))
                 highs.append(float(finite.max()))
                 seen = np.where(np.isfinite(depth), depth, highs[-1])

@@ -5,13 +5,15 @@ Shapes: T frames, h w of the depth maps.
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import av
 import cv2
@@ -68,11 +70,11 @@ def open_reader(path: Path) -> Reader:
 class ArrayReader(Reader):
     """An npy, or the array `depth` of an npz: (T, h, w), (h, w) for one map, or these with an axis of 1.
 
-    It is read map by map, however large and compressed it is; an npz in Fortran order as a whole.
+    It is read map by map, however large and compressed it is; in Fortran order as a whole.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._is_npy = path, path.suffix.lower() == ".npy"
         with self._sound(), self._opened() as (shape, _, dtype, _):
             pass
         if dtype.kind not in "fui":
@@ -85,19 +87,19 @@ class ArrayReader(Reader):
 
     def maps(self, start: int) -> Iterator[NDArray[np.float32]]:
         with self._sound(), self._opened() as (shape, fortran, dtype, stream):
-            if stream is None or fortran:
-                array = np.load(self._path)["depth"] if stream else np.lib.format.open_memmap(self._path, "r")
+            if fortran:
+                array = np.load(self._path, mmap_mode="r")
                 axes = tuple(axis for axis, length in enumerate(shape) if length == 1)
-                for each in array.squeeze(axes).reshape(self.num_frames, *self._size)[start:]:
+                whole = array if self._is_npy else array["depth"]
+                for each in whole.squeeze(axes).reshape(self.num_frames, *self._size)[start:]:
                     yield each.astype(np.float32)
                 return
-            h, w = self._size
-            for index in range(self.num_frames):
-                data = stream.read(h * w * dtype.itemsize)
-                if len(data) < h * w * dtype.itemsize:
+            stream.seek(start * math.prod(self._size) * dtype.itemsize, os.SEEK_CUR)
+            for index in range(start, self.num_frames):
+                values = np.empty(self._size, dtype)
+                if stream.readinto(values.reshape(-1).view(np.uint8)) < values.nbytes:
                     raise EOFError(f"it is cut off in frame {index}")
-                if index >= start:
-                    yield np.frombuffer(data, dtype).reshape(h, w).astype(np.float32, copy=False)
+                yield values.astype(np.float32, copy=False)
 
     def _layout(self, shape: Sequence[int]) -> tuple[int, ...]:
         """(T, h, w) of an array's shape: of four axes, that of channels is dropped, or that of clips."""
@@ -112,19 +114,21 @@ class ArrayReader(Reader):
 
     def _float_scale(self) -> float | None:
         """1 where all values lie in [0, 1] and use most of it, so that they are meant as they are."""
-        low, high = np.inf, -np.inf
+        high = -np.inf
         for depth in self.maps(0):
-            low, high = min(low, float(depth.min())), max(high, float(depth.max()))
-        return 1.0 if low >= 0 and 0.5 < high <= 1 else None
+            high = max(high, float(depth.max()))
+            if depth.min() < 0 or high > 1:
+                return None
+        return 1.0 if high > 0.5 else None
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[tuple[int, ...], bool, np.dtype, IO[bytes] | None]]:
-        """Shape, whether it is in Fortran order, dtype, and the stream of an npz at its first value."""
-        if self._path.suffix.lower() == ".npy":
-            array = np.lib.format.open_memmap(self._path, mode="r")
-            yield array.shape, False, array.dtype, None
-            return
-        with zipfile.ZipFile(self._path) as archive, archive.open("depth.npy") as stream:
+    def _opened(self) -> Iterator[tuple[tuple[int, ...], bool, np.dtype, BinaryIO]]:
+        """Shape, whether it is in Fortran order, dtype, and a stream at the first value."""
+        with ExitStack() as stack:
+            stream: BinaryIO = stack.enter_context(self._path.open("rb"))
+            if not self._is_npy:
+                archive = stack.enter_context(zipfile.ZipFile(stream))
+                stream = stack.enter_context(archive.open("depth.npy"))
             first = np.lib.format.read_magic(stream) == (1, 0)
             header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
             yield (*header(stream), stream)
@@ -138,7 +142,7 @@ class ArrayReader(Reader):
             raise
         except _BROKEN as error:
             reason = str(error).strip("'\"") or type(error).__name__
-            wanted = "npy" if self._path.suffix.lower() == ".npy" else "npz with an array named depth"
+            wanted = "npy" if self._is_npy else "npz with an array named depth"
             raise UserError(f"{self._path} is no {wanted} that can be read: {reason}") from error
 
 

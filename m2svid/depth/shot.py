@@ -5,7 +5,7 @@ Shapes: T frames of a window, H W pixels of the film, h w of the depth maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import pairwise
@@ -24,6 +24,7 @@ from m2svid.errors import UserError
 from m2svid.files import save_arrays
 from m2svid.inference.memory import ShorterWindowError
 from m2svid.video.pictures import Pixels
+from m2svid.video.read import Frame
 from m2svid.video.shots import Shot
 
 FrameReader = Callable[[int, int], list[Pixels]]
@@ -93,10 +94,20 @@ class ShotDepth:
         """(T, h, w) in [0, 1], 0 = far, of film frames `start` to `stop` (excluded), which are `frames`."""
         if self._limits is None:
             return self._estimator(frames, start)
-        needed = [place for place, (begin, end) in enumerate(self._stretches) if begin < stop and end > start]
-        first = self._stretches[needed[0]][0]
-        maps = np.concatenate([self._load(place) for place in needed])[start - first : stop - first]
+        maps = np.concatenate(
+            [
+                self._load(place, max(begin, start), min(end, stop))
+                for place, (begin, end) in enumerate(self._stretches)
+                if begin < stop and end > start
+            ]
+        )
         return normalize(maps, self._limits[start - self._shot.start : stop - self._shot.start])
+
+    def of(self, frames: Sequence[Frame]) -> NDArray[np.float32]:
+        """(T, h, w) of frames of the shot that follow each other, as of `get`."""
+        looks, start = self._limits is None and self._estimator.looks, frames[0].index
+        seen = [frame.rgb() for frame in frames] if looks else _unseen(len(frames))
+        return self.get(start, start + len(frames), seen)
 
     def maps(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The shot once it is prepared, in stretches: number of the first frame, and its maps as of `get`."""
@@ -119,7 +130,8 @@ class ShotDepth:
 
     def _estimate(self, place: int) -> None:
         start, stop = self._stretches[place]
-        frames = self._read(start, min(stop + self._estimator.overlap, self._shot.stop))
+        seen = start, min(stop + self._estimator.overlap, self._shot.stop)
+        frames = self._read(*seen) if self._estimator.looks else _unseen(seen[1] - start)
         ahead, before = frames[stop - start :], self._before(place)
         with self._device:
             maps, after = self._estimator.continued(frames[: stop - start], start, ahead, before)
@@ -129,15 +141,19 @@ class ShotDepth:
                 f"and {stop}: its weights are broken, or too large for --dtype float16"
             )
         low, high = float(maps.min()), float(maps.max())
-        values = np.round((maps - low) / max(high - low, 1e-30) * 65535).astype(np.uint16)
+        span = max(high - low, 1e-30)
+        kept = {
+            str(index): np.round((each - low) / span * 65535).astype(np.uint16)
+            for index, each in enumerate(maps, start)
+        }
         if after is not None:
             save_arrays(self._state(place), after=after)
-        arrays = {"values": values, "range": np.array([low, high])}
+        arrays = {"range": np.array([low, high])}
         if self._estimator.relative and not self._estimator.steady:
-            last = [self._load(place - 1)[-1]] if place else [maps[0]]
+            last = [self._load(place - 1, start - 1, start)[0]] if place else [maps[0]]
             steps = [step(now, before) for before, now in pairwise([*last, *maps])]
             arrays |= {"bounds": bounds(maps), "steps": np.array(steps)}
-        save_arrays(self._piece(place), **arrays)
+        save_arrays(self._piece(place), **kept, **arrays)
         if place:
             self._state(place - 1).unlink(missing_ok=True)  # as large as many maps, and no longer needed
 
@@ -156,10 +172,12 @@ class ShotDepth:
                 parts.append(piece[name])
         return np.concatenate(parts)
 
-    def _load(self, place: int) -> NDArray[np.float32]:
+    def _load(self, place: int, start: int, stop: int) -> NDArray[np.float32]:
+        """(T, h, w) of frames of a stretch."""
         with np.load(self._piece(place)) as piece:
             low, high = piece["range"]
-            return (piece["values"] * ((high - low) / 65535) + low).astype(np.float32)
+            values = np.stack([piece[str(index)] for index in range(start, stop)])
+        return (values * ((high - low) / 65535) + low).astype(np.float32)
 
     def _piece(self, place: int) -> Path:
         start, stop = self._stretches[place]
@@ -167,6 +185,11 @@ class ShotDepth:
 
     def _state(self, place: int) -> Path:
         return self._piece(place).with_suffix(".state.npz")
+
+
+def _unseen(count: int) -> list[Any]:
+    """What an estimator is given that doesn't look at frames."""
+    return [None] * count
 
 
 def _stretches(shot: Shot, chunk: int, overlap: int) -> list[tuple[int, int]]:
