@@ -9,7 +9,9 @@ import os
 import select
 import shutil
 import subprocess
+import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ import pytest
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 _PATIENCE = 60  # s
+# Requests that a page's own policy refuses are told to nobody but the page.
+_WATCH = """window.refused = [];
+addEventListener("securitypolicyviolation", event => refused.push(event.blockedURI));"""
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to use the page")
 
@@ -24,8 +29,9 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or C
 def shown(address: str) -> str:
     """The HTML of a page after its scripts have run for some seconds."""
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", "--dump-dom"]
-    ran = subprocess.run([CHROMIUM, *words, address], capture_output=True, text=True, timeout=120, check=True)
-    return ran.stdout
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [CHROMIUM, *words, f"--user-data-dir={profile}", address]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 class Browser:
@@ -35,6 +41,11 @@ class Browser:
         profile: folder in which the browser keeps what it has to.
         size: of the window, px.
         webgl: draw with WebGL, in software.
+
+    Attributes:
+        document: the document that is open, by the number of its loader.
+        requests: the addresses that each document has asked for; the last requests of a document may be told
+            after the next one has been opened.
     """
 
     def __init__(self, profile: Path, size: tuple[int, int] = (1400, 1000), webgl: bool = False) -> None:
@@ -54,7 +65,8 @@ class Browser:
         os.close(theirs_in)
         os.close(theirs_out)
         self._in, self._rest, self._numbers = ours_in, b"", itertools.count(1)
-        self.requests: list[str] = []
+        self.requests: dict[str, list[str]] = defaultdict(list)
+        self.document = self._loaded = ""
         self._session: dict[str, str] = {}
         targets = self.call("Target.getTargets")["targetInfos"]
         page = next(target["targetId"] for target in targets if target["type"] == "page")
@@ -62,29 +74,54 @@ class Browser:
         self._session = {"sessionId": attached["sessionId"]}
         for domain in ("Page", "Network", "Runtime"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params, **self._session}
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != number:
-            if answer.get("method") == "Network.requestWillBeSent":
-                self.requests.append(answer["params"]["request"]["url"])
+            pass
         assert "error" not in answer, (method, answer)
         return answer["result"]
 
     def _read(self) -> dict[str, Any]:
+        """The next answer or event, which is noted if it tells of documents and requests."""
         while b"\0" not in self._rest:
             assert select.select([self._in], [], [], _PATIENCE)[0], "the browser doesn't answer"
             received = os.read(self._in, 1 << 20)
             assert received, "the browser has ended"
             self._rest += received
-        message, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(message)
+        text, _, self._rest = self._rest.partition(b"\0")
+        message = json.loads(text)
+        match message:
+            case {"method": "Network.requestWillBeSent", "params": {"loaderId": loader, "request": request}}:
+                self.requests[loader].append(request["url"])
+            case {"method": "Page.frameNavigated", "params": {"frame": frame}} if "parentId" not in frame:
+                self.document = frame["loaderId"]
+            case {"method": "Page.lifecycleEvent", "params": {"name": "load", "loaderId": loader}}:
+                if loader == self.document:
+                    self._loaded = loader
+        return message
 
     def open(self, address: str) -> None:
-        self.call("Page.navigate", url=address)
-        self.wait(f"location.href === {json.dumps(address)} && document.readyState === 'complete'")
+        """Open another document and wait until it is loaded."""
+        self._replace("Page.navigate", url=address)
+
+    def reload(self) -> None:
+        """Open the same document again and wait until it is loaded."""
+        self._replace("Page.reload")
+
+    def _replace(self, method: str, **params: Any) -> None:
+        before = self.document
+        self.call(method, **params)
+        while self.document == before or self._loaded != self.document:
+            self._read()
+
+    def asked(self) -> list[str]:
+        """What the document that is open has asked for, what its policy refused included."""
+        return self.requests[self.document] + self.evaluate("refused")
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression, or what its promise gives."""
