@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import time
 from contextlib import contextmanager
@@ -43,11 +44,11 @@ class PlayerPage:
     """The page of the server with nothing but a player in it, `window.player`."""
 
     def __init__(self, browser: Browser, address: str) -> None:
-        self.browser, self.address = browser, address
+        self.browser, self.address, self._builds = browser, address, itertools.count()
 
     def build(self) -> None:
-        """Load the page anew."""
-        self.browser.open(f"{self.address}/?{id(object())}")
+        """Load the page anew, at an address at which it shows none of its own parts."""
+        self.browser.open(f"{self.address}/?{next(self._builds)}#main")
         self.browser.evaluate(_BUILD)
         self.browser.evaluate(f"{READ}; window.read = read; 0")
 

@@ -95,7 +95,6 @@ def pick(browser, site, name="film.mp4"):
 
 
 def test_from_a_film_to_its_stereo_film(browser, site, tmp_path):
-    before = len(browser.requests)
     pick(browser, site)
     browser.wait(f"{_TOLD}.startsWith('Made in')")
     browser.wait("document.querySelectorAll('.convert-shots [class^=comfort-]').length === 2")
@@ -103,9 +102,14 @@ def test_from_a_film_to_its_stereo_film(browser, site, tmp_path):
     assert all(": -" in name and "% of the width" in name for name in names), names
 
     # Strength acts at once, and the exact picture follows.
-    browser.evaluate("document.getElementById('setting-max_disparity').focus()")
+    browser.evaluate("""(() => {
+      const told = document.querySelector(".player-approximate");
+      window.approximate = false;
+      new MutationObserver(() => { approximate ||= !told.hidden; }).observe(told, {attributes: true});
+      document.getElementById("setting-max_disparity").focus();
+    })()""")
     press(browser, "ArrowRight", 39)
-    browser.wait("!document.querySelector('.player-approximate').hidden")
+    browser.wait("approximate")
     browser.wait(f"{_TOLD}.includes('strength 3.1 %')")
     browser.wait("document.querySelector('.player-approximate').hidden")
     browser.wait("document.querySelector('.convert-go code').textContent.includes('--max-disparity 0.031')")
@@ -143,7 +147,7 @@ def test_from_a_film_to_its_stereo_film(browser, site, tmp_path):
     assert browser.evaluate(states) == [True, False]
 
     assert browser.evaluate("mistakes") == []
-    asked = browser.requests[before:]
+    asked = browser.asked()
     assert len(asked) > 20
     assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))] == []
 
