@@ -186,7 +186,7 @@ def test_predict_writes_what_it_predicts(fitted, monkeypatch):
     assert [path.name for path in videos] == names
     for path in videos:
         width = 48 if ".right" in path.name else 96
-        video = VideoDecoder(path.read_bytes(), width)
+        video = VideoDecoder(path.read_bytes())
         assert len(video) == 4 and tuple(video[[0, 3]].shape) == (2, 3, 48, width)
     (trainer,) = made
     assert not any(trainer.predict_loop.predictions)  # none is kept in memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import tarfile
 import tempfile
@@ -9,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -20,12 +23,12 @@ from m2svid.batch import StereoBatch
 from m2svid.data import samples as making
 from m2svid.data.buckets import PAPER_BUCKETS, Bucket, BucketSchedule
 from m2svid.data.clips import ClipReader, RawClip
-from m2svid.data.codec import decord
 from m2svid.data.randomness import Purpose, generator
 from m2svid.data.shards import Clip, ClipInfo, ShardWriter
 from m2svid.data.sources import read_shard
 from m2svid.data.stream import DatasetSpec, TrainingStream
 from m2svid.data.transforms import Augmentation
+from m2svid.errors import UserError
 from m2svid.synthetic.world import ProceduralWorld
 from m2svid.training.datamodule import TrainingLoader
 from m2svid.warping import view as warping
@@ -60,6 +63,9 @@ def run(
         decord with its default settings), their ratio and the ratio to the published loader; samples a second
         of one process, of one worker and of several, also where they leave the warp to the training device;
         and what share of one process's CPU time each stage takes.
+
+    Raises:
+        UserError: decord is missing.
     """
     if folder is not None:
         return _measure(write_shards(Path(folder), clips, size), samples, workers)
@@ -114,6 +120,7 @@ def _loader(urls: list[str], workers: int = 0, warp: bool = True) -> TrainingLoa
 
 def _single_process(urls: list[str], samples: int) -> tuple[list[float], list[float]]:
     """Seconds of every sample, of the loader and of decord alone, in turns: a slow spell hits both alike."""
+    decord = _decord()
     clips = {f"bench/{clip.key}": clip for url in urls for clip in read_shard(url)}
     batches = iter(_loader(urls))
     _warm_up(_loader(urls))
@@ -122,11 +129,20 @@ def _single_process(urls: list[str], samples: int) -> tuple[list[float], list[fl
         start = time.perf_counter()
         batch = next(batches)
         loader.append(time.perf_counter() - start)
-        reference.append(_decord_seconds(clips[batch.keys[0]], batch))
+        reference.append(_decord_seconds(decord, clips[batch.keys[0]], batch))
     return loader, reference
 
 
-def _decord_seconds(clip: RawClip, batch: StereoBatch) -> float:
+def _decord() -> ModuleType:
+    try:
+        # Its symbols would spoil OpenCV's PNG decoding (see `m2svid.data.codec`); it keeps them to itself.
+        with mock.patch.object(ctypes, "RTLD_GLOBAL", ctypes.RTLD_LOCAL):
+            return import_module("decord")
+    except ModuleNotFoundError as error:
+        raise UserError("the reference is another package: pip install 'm2svid[bench]'") from error
+
+
+def _decord_seconds(decord: ModuleType, clip: RawClip, batch: StereoBatch) -> float:
     random = generator(Purpose.SAMPLE, _SEED, 0, 0, batch.index)
     random.choice(1, p=[1.0])  # the dataset
     info = ClipInfo.from_json(clip.members["json"])
@@ -157,7 +173,7 @@ def _take(batches: Iterator[StereoBatch], number: int) -> None:
 
 
 def _shares(urls: list[str], samples: int) -> dict[str, float]:
-    """Which share of one process's CPU time the stages take; decord's own threads are in what is left."""
+    """Which share of one process's CPU time the stages take; decoding of views is in what is left."""
     batches = iter(_loader(urls))
     next(batches)
     seconds = dict.fromkeys(_STAGES, 0.0)

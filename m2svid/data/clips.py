@@ -11,18 +11,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import av
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from m2svid.data.codec import PlaneDecoder, UnreadableVideoError, VideoDecoder
+from m2svid.data.codec import PlaneDecoder, VideoDecoder
 from m2svid.data.shards import ClipInfo
 from m2svid.errors import UserError
 
-# Everything that undecodable bytes have been seen to raise in decord, OpenCV, zipfile and json.
+# Everything that undecodable bytes have been seen to raise in FFmpeg, OpenCV, zipfile and json.
 _DECODING_ERRORS = (
-    UnreadableVideoError,
+    av.FFmpegError,
     cv2.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -61,7 +62,7 @@ class RawClip:
 
 
 def _sentence(error: Exception) -> str:
-    """The first line, since decord adds a C++ backtrace."""
+    """The first line, since some libraries add where in their source it was."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -116,7 +117,7 @@ class ClipReader:
 
     def video(self, name: str, indices: Sequence[int]) -> Tensor:
         """(T, 3, H, W) uint8 frames of "left", "right" or "warped", with the channels last in memory."""
-        decoder = VideoDecoder(self._member(f"{name}.mp4"), self.info.width)
+        decoder = VideoDecoder(self._member(f"{name}.mp4"))
         self._check_length(f"{name}.mp4", len(decoder))
         frames = decoder[indices]
         self._check_size(f"{name}.mp4", tuple(frames.shape[2:]))

@@ -2,12 +2,12 @@
 
 Shapes: T frames, H W pixels.
 
-What was measured at 512×512 on one core (decord 0.6, OpenCV 5.0):
+What was measured at 512×512 on one core (PyAV 18.1, OpenCV 5.0):
 - H.264 tuned for fast decoding (no CABAC, no deblocking) takes half the time to decode and 8 % more space. A
   group of 8 pictures costs little space and bounds what must be decoded before a frame. The preset "veryfast"
   is encoded three times as fast as "medium"; at one size it is 1 dB behind.
-- BT.709 in the full range, converted here and not by FFmpeg's scaler, comes back from decord within 0.9 of
-  255 (root mean square, before compression), in the limited range within 1.4.
+- BT.709 in the full range, converted here and not by FFmpeg's scaler, comes back within 0.9 of 255 (root
+  mean square, before compression), in the limited range within 1.4.
 - 16-bit disparity: PNG with the "up" filter is decoded in 1.2 to 3.8 ms a frame, FFV1 in 4.2 to 14 ms at 0.65
   of the size, zlib over differences in 2.5 to 4.1 ms at 0.85 to 1 of the size. A ZIP archive that stores the
   PNGs gives random access and opens everywhere.
@@ -15,27 +15,21 @@ What was measured at 512×512 on one core (decord 0.6, OpenCV 5.0):
 
 from __future__ import annotations
 
-import ctypes
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
-from unittest import mock
 
 import av
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from m2svid.video import x264
-
-# decord publishes the symbols of its libz of 2005 to the whole process, where OpenCV's PNG decoding breaks on
-# them: it returns wrong pixels. Kept to itself, decord harms nobody.
-with mock.patch.object(ctypes, "RTLD_GLOBAL", ctypes.RTLD_LOCAL):
-    import decord
 
 # BT.709: shares of red and blue in luma; the matrix gives Y, Cb, Cr.
 _KR, _KB = 0.2126, 0.0722
@@ -91,42 +85,69 @@ def _yuv420(frame: Tensor) -> np.ndarray:
     return planes.round_().clamp_(0, 255).byte().view(-1, width).numpy()
 
 
-UnreadableVideoError = decord.DECORDError  # what the decoder raises for frames it cannot decode
-
-
 class VideoDecoder:
     """Random access to the frames of an encoded video in memory.
 
     Args:
         data: the file's bytes.
-        width: of the video, pixels.
 
     Raises:
         ValueError: these bytes are no video.
     """
 
-    def __init__(self, data: bytes, width: int) -> None:
-        # decord takes the padding of narrow lines for more channels and cannot make a batch of such frames.
-        self._padded = width < 80
+    def __init__(self, data: bytes) -> None:
         try:
-            self._reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
-        except RuntimeError as error:  # decord's way to say that FFmpeg cannot open it
+            self._container = av.open(io.BytesIO(data))
+            (stream, *_) = self._container.streams.video
+            stream.codec_context.thread_count = 1
+            self._packets = [packet for packet in self._container.demux(stream) if packet.size]
+        except (av.FFmpegError, ValueError) as error:
             raise ValueError("no readable video") from error
+        self._context, self._reformatter = stream.codec_context, VideoReformatter()
+        numbered = enumerate(self._packets)
+        # Time and packet of every frame, in the order in which they are shown.
+        self._shown = sorted((packet.pts, place) for place, packet in numbered if not packet.is_discard)
 
     def __len__(self) -> int:
-        return len(self._reader)
+        return len(self._shown)
 
     def __getitem__(self, indices: Sequence[int]) -> Tensor:
-        """(T, 3, H, W) uint8 frames, with the channels last in memory."""
-        if self._padded:
-            return torch.stack([self._frame(index) for index in indices]).permute(0, 3, 1, 2)
-        frames = self._reader.get_batch(list(indices))
-        return torch.utils.dlpack.from_dlpack(frames.to_dlpack()).permute(0, 3, 1, 2)
+        """(T, 3, H, W) uint8 frames, with the channels last in memory.
 
-    def _frame(self, index: int) -> Tensor:
-        lines = torch.from_numpy(self._reader[index].asnumpy())
-        height, width, _ = lines.shape
-        return lines.view(height, -1)[:, : 3 * width].reshape(height, width, 3)
+        Raises:
+            ValueError, av.FFmpegError: one can't be decoded, or the decoder had to patch it up.
+        """
+        found: dict[int, np.ndarray] = {}
+        wanted = {self._shown[index] for index in indices}
+        times = {time for time, _ in wanted}
+        for frame in self._decoded(sorted({place for each in wanted for place in self._group(*each)})):
+            if frame.pts in times and not frame.is_corrupt:
+                found[frame.pts] = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        for index in indices:
+            if self._shown[index][0] not in found:
+                raise ValueError(f"frame {index} can't be decoded")
+        frames = np.stack([found[self._shown[index][0]] for index in indices])
+        return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+    def _group(self, time: int, place: int) -> range:
+        """The packets from the key frame before a frame up to its own."""
+        first = place
+        while first and not (self._packets[first].is_keyframe and self._packets[first].pts <= time):
+            first -= 1
+        return range(first, place + 1)
+
+    def _decoded(self, places: list[int]) -> Iterator[av.VideoFrame]:
+        for before, place in zip([None, *places], places, strict=False):
+            if before is None or place > before + 1:  # groups between two are passed over
+                yield from self._rest()
+            yield from self._context.decode(self._packets[place])
+        yield from self._rest()
+
+    def _rest(self) -> list[av.VideoFrame]:
+        """The frames that the decoder has kept back; it can then begin anywhere."""
+        frames = self._context.decode(None) if self._context.is_open else []
+        self._context.flush_buffers()
+        return frames
 
 
 def encode_planes(planes: np.ndarray) -> bytes:
@@ -144,7 +165,11 @@ def encode_planes(planes: np.ndarray) -> bytes:
 
 
 def _check_png() -> None:
-    """Refuses to run where decord was loaded first, by somebody else (see the import)."""
+    """Refuse to run where decord was loaded first, by somebody else.
+
+    It publishes the symbols of its libz of 2005 to the whole process, where OpenCV's PNG decoding breaks on
+    them: it returns wrong pixels.
+    """
     plane = np.arange(0x10000, dtype=np.uint16).reshape(256, 256)
     if not np.array_equal(cv2.imdecode(cv2.imencode(".png", plane)[1], cv2.IMREAD_UNCHANGED), plane):
         raise ImportError("OpenCV decodes PNGs wrongly beside decord: import m2svid before decord")

@@ -256,7 +256,7 @@ def _prediction(folder: Path, key: str, indices: Sequence[int], info: ClipInfo) 
     if path is None:
         return None
     try:
-        video = VideoDecoder(path.read_bytes(), info.width)
+        video = VideoDecoder(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} cannot be read as a video; predict it again") from error
     if len(video) != info.num_frames:
