@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -17,6 +18,16 @@ from m2svid.errors import UserError
 SHORT = {"-h": "--help", "-o": "--output", "--from": "--source"}  # `from` is no name for a parameter
 _FIRST = "most used"
 _GENERAL = ("help", "config", "print_config")
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "collections.abc.Sequence": "a list",
+    "list": "a list",
+    "NoneType": "null",
+}
+_EXPECTED = r"Expected (?:a )?(?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])"
 
 
 class Parser(ArgumentParser):
@@ -39,6 +50,13 @@ class Parser(ArgumentParser):
         if {"-h", "--help"}.intersection(words):
             self._arrange_help(everything=words[-1] == "all")
         return super().parse_args(self._spelled_out(words), *rest, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise UserError with jsonargparse's message in plain words."""
+        key = (re.match(r'Parser key "([\w.]+)"', message) or ["", ""])[1]
+        option = f"--{key}" in self._option_string_actions
+        spelled = f"--{key.replace('_', '-')}" if option else key
+        raise UserError(reworded(message, spelled, f"{self.prog} --help")) from ex
 
     def _arrange_help(self, everything: bool) -> None:
         for action in self._actions:
@@ -107,6 +125,33 @@ class Parser(ArgumentParser):
 
     def _all_options(self) -> str:
         return f"{self.prog} --help{' all' if self._sections else ''}"
+
+
+def reworded(message: str, key: str, more: str) -> str:
+    """Put a message of jsonargparse into one sentence; those about classes stay as they are.
+
+    Args:
+        message: about a value, or a missing one.
+        key: of the value, as it is to be told.
+        more: the command that explains the options.
+    """
+    tried = re.findall(r"^ *- (.*)", message, re.MULTILINE) or message.splitlines()[1:2]
+    kinds = [re.match(_EXPECTED, text.strip()) for text in tried]
+    value = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)
+    if key and value and kinds and all(kind and (kind[2] or kind[1] in _KINDS) for kind in kinds):
+        choices = list(
+            dict.fromkeys(choice.strip("'") for kind in kinds if kind[2] for choice in kind[2].split(", "))
+        )
+        one = [f"one of {', '.join(choices)}"] if len(choices) > 1 else choices
+        allowed = [*one, *dict.fromkeys(_KINDS[kind[1]] for kind in kinds if not kind[2])]
+        return f"{key} must be {' or '.join(allowed)}, not {value[1].strip()}"
+    if bare := re.match(r"argument ([\w./-]+): expected one argument", message):
+        return f"{bare[1]} needs a value: {more} explains it"
+    if missing := re.match(r"the following arguments are required: (.*)", message):
+        return f"{missing[1]} must be given: {more} explains every input"
+    if unknown := re.match(r"unrecognized arguments: ([^-].*)", message):
+        return f"there is no place for {unknown[1]}: {more} explains every input"
+    return re.sub(r'^Parser key "[\w.]+":\s*', f"{key}: ", message)
 
 
 def _is_switch(action: argparse.Action | None) -> bool:

@@ -194,9 +194,9 @@ MISTAKES = {
     "model: {nose_aug: 1}": "model takes: backbone, recipe, conditioning, attention",
     "trainer: {max_step: 1}": "trainer takes: .*max_steps",
     "trainr: {max_steps: 1}": "groups trainer, model, data",
-    "model: {metrics: [dssim]}": "'psnr', 'ssim', 'ms_ssim', 'lpips'",
+    "model: {metrics: [dssim]}": "^model.metrics must be one of psnr, ssim, ms_ssim, lpips, .*not dssim",
     "model: {conditioning: [left, wraped]}": "'left', 'warped', 'mask', 'video'",
-    "model: {noise_aug: much}": "model.noise_aug.*\n.*float.*much",
+    "model: {noise_aug: much}": "^model.noise_aug must be a number, not much",
     "model: {recipe: {class_path: m2svid.recipes.Latent}}": "there are: .*LatentOnly",
     "model: {recipe: {class_path: LatentOnly, init_args: {l1: 1}}}": "LatentOnly takes: sampler, target",
     "model: {optimizer: {class_path: torch.optim.AdamW, init_args: {rate: 1}}}": "AdamW takes: .*lr",
@@ -206,7 +206,7 @@ MISTAKES = {
     "model: {methods: [torch.nn.Linear]}": "^model.methods: .*torch.nn.Linear .* not .* subclass of Method\n",
     "model: {methods: [{class_path: Weights, init_args: {pth: 1}}]}": "Weights takes: path, name, num_steps",
     "model: {protocol: {warp: shared}}": "own.*m2svid",
-    "data: {on_error: ignore}": "'raise', 'skip'",
+    "data: {on_error: ignore}": "^data.on_error must be one of raise, skip, not ignore",
     "trainer: {precision: 8}": "bf16-mixed",
     "trainer: {callbacks: [{class_path: m2svid.training.callbacks.Pictures, init_args: {steps: 1}}]}": (
         "Pictures takes: every_n_steps, frames"

@@ -131,7 +131,10 @@ class M2SVidModule(LightningModule):
     # ------------------------------------------------------------------ training
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.make_optimizer(self.model.unet.parameters())
+        try:
+            optimizer = self.make_optimizer(self.model.unet.parameters())
+        except ValueError as error:
+            raise UserError(f"model.optimizer: {error}") from error
         if self.make_lr_scheduler is None:
             return {"optimizer": optimizer}
         scheduler = {"scheduler": self.make_lr_scheduler(optimizer), "interval": "step"}

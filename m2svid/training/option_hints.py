@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from m2svid.parser import reworded
+
 _OPTION_OF_CLASS = (
     r"class_path '([\w.]+)':\s+Option '\w+' is not accepted",
     r"Option '\w+' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
@@ -47,7 +49,7 @@ def reason(message: str) -> str:
     """The message, of a class that can't be made in one line, without the types that were tried."""
     key, tried = re.match(r'Parser key "([\w.]+)"', message), re.search(_TRIED, message, re.DOTALL)
     if key is None or tried is None or not re.search(_CLASS, message):
-        return message
+        return reworded(message, key[1] if key else "", "--help")
     reasons = [line.strip(" -") for line in tried[1].splitlines() if "NoneType" not in line]
     return f"{key[1]}: {' '.join(reasons)}"
 

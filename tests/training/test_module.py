@@ -40,6 +40,12 @@ def test_only_the_unet_is_trained_and_saved():
     assert {id(p) for p in group["params"]} == {id(p) for p in module.model.unet.parameters()}
 
 
+def test_what_an_optimizer_refuses_is_told_by_its_option():
+    module = make_module(optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=-1.0))
+    with pytest.raises(UserError, match=r"^model\.optimizer: Invalid learning rate: -1\.0$"):
+        module.configure_optimizers()
+
+
 def test_a_schedule_goes_by_steps():
     module = make_module(lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer))
     scheduler = module.configure_optimizers()["lr_scheduler"]

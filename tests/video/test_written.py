@@ -91,6 +91,17 @@ def test_what_the_encoder_refuses_is_said_at_once(encoding, message):
         check_encoder(encoding)
 
 
+@pytest.mark.parametrize("codec", ["prores", "ffv1"])
+@pytest.mark.parametrize("options", [{"crf": 20}, {"speed": "slow"}], ids=str)
+def test_quality_and_speed_are_refused_where_there_are_none(tmp_path, codec, options):
+    film = make_film(tmp_path / "film.mkv", 2)
+    (option,) = options
+    with pytest.raises(
+        UserError, match=f"^--{option} is for h264, h265, av1: {codec} has none; leave it out"
+    ):
+        run(film, tmp_path / "out.mkv", codec=codec, **options)
+
+
 def test_svt_av1_is_silent(tmp_path):
     code = (
         "import numpy as np, tests.video.test_written as t; from pathlib import Path; "
