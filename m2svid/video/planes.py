@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
@@ -65,6 +66,15 @@ def to_planes(frame: av.VideoFrame) -> list[Plane]:
         rows = np.frombuffer(plane, stored).reshape(plane.height, plane.line_size // stored.itemsize)
         planes.append(rows[:, : plane.width].astype("<u2" if wide else np.uint8))
     return planes
+
+
+def interleaved(frame: av.VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """(H, W, 3) RGB of a frame of planes in the order green, blue, red."""
+    stored = np.dtype("<u2" if frame.format.components[0].bits > 8 else np.uint8)
+    green, blue, red = (
+        np.frombuffer(plane, stored).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes
+    )
+    return cv2.merge([red, green, blue])
 
 
 def from_planes(planes: Sequence[Plane], pixel_format: PixelFormat) -> av.VideoFrame:

@@ -23,7 +23,15 @@ from m2svid.video.decode import DeviceError, KeyFrame, Notes, decoded, deinterla
 from m2svid.video.hdr import Pixels
 from m2svid.video.hwaccel import Hwaccel, find_device
 from m2svid.video.info import SDR, Color, Orientation, VideoInfo, is_rgb
-from m2svid.video.planes import QUALITY, PixelFormat, Plane, from_planes, rgb_to_planes, to_planes
+from m2svid.video.planes import (
+    QUALITY,
+    PixelFormat,
+    Plane,
+    from_planes,
+    interleaved,
+    rgb_to_planes,
+    to_planes,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +78,11 @@ class Frame:
         """
         info = self.info
         wide = bits > 8 or info.hdr is not None or info.stored is not None
-        rgb = info.orientation.apply(self._reformat("rgb48le" if wide else "rgb24", True).to_ndarray())
+        if is_rgb(self.raw.format):
+            decoded = self._reformat("rgb48le" if wide else "rgb24", True).to_ndarray()
+        else:  # equal to the bit, in a quarter of the time: swscale has quick loops for planes alone
+            decoded = interleaved(self._reformat("gbrp16le" if wide else "gbrp", True))
+        rgb = info.orientation.apply(decoded)
         if info.stored is not None:
             rgb = hdr.to_sdr(rgb, info.stored.transfer)
         elif info.hdr is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import av
+import numpy as np
 import pytest
 
 from m2svid.errors import UserError
+from m2svid.video.planes import QUALITY
 from m2svid.video.read import Video
 from m2svid.video.shots import survey
 from tests.convert.films import make_film
@@ -54,3 +56,20 @@ def test_a_film_that_was_cut_off_is_told(tmp_path, caplog):
     assert 0 < len(found.times) < 48
     ends = f"it ends at 0:00:0{len(found.times) / 24:.1f}, but announces 0:00:02.0"
     assert ends in caplog.text
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj422p", "yuv444p", "yuv420p10le", "gray", "bgr0"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rgb_is_what_ffmpeg_gives(tmp_path, pix_fmt, bits):
+    codec = "ffv1" if pix_fmt == "bgr0" else "libx264"
+    film = make_film(tmp_path / "film.mkv", 2, size=(66, 50), codec=codec, pix_fmt=pix_fmt)
+    frame = list(Video(film).frames())[1]
+    wanted = frame.raw.reformat(
+        format="rgb24" if bits == 8 else "rgb48le",
+        src_colorspace="ITU601",
+        dst_colorspace="ITU601",
+        src_color_range="JPEG" if pix_fmt in ("yuvj422p", "bgr0") else "MPEG",
+        dst_color_range="JPEG",
+        interpolation=QUALITY,
+    )
+    assert np.array_equal(frame.rgb(bits), wanted.to_ndarray())
