@@ -5,15 +5,17 @@ Shapes: ... any leading dimensions, H W pixels.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from m2svid.warping.frames import Numbers, compiled, each_frame
+from m2svid.warping.frames import Flags, Numbers, compiled, each_frame
 
 _SHARE = 1 / 170  # of the width that an edge may be smeared to either side: 3 px of 512
-_STEP, _SLOPE = 2.0, 0.5  # px: smallest difference across an edge, and to both neighbours of a pixel in it
+_STEP, _SLOPE = (
+    np.float32(2),
+    np.float32(0.5),
+)  # px: smallest difference across an edge, and to both neighbours of a pixel in it
 
 
 def clean_edges(disparity: Tensor, strength: float = 1.0) -> Tensor:
@@ -30,28 +32,74 @@ def clean_edges(disparity: Tensor, strength: float = 1.0) -> Tensor:
     radius = round(strength * _SHARE * disparity.shape[-1])
     if not radius:
         return disparity
-    near, far = (np.ones((size, size), np.uint8) for size in (3, 2 * radius + 1))
+    cleaned = torch.empty(disparity.shape)
 
     def clean(frame: Tensor, cleaned: Tensor) -> None:
-        smeared = frame[0].numpy()
-        ends = [change(smeared, size) for size in (near, far) for change in (cv2.dilate, cv2.erode)]
-        _snap(smeared, *ends, cleaned[0].numpy())
+        _clean(frame[0].numpy(), radius, cleaned[0].numpy())
 
-    cleaned = torch.empty(disparity.shape)
     each_frame(clean, disparity.float().contiguous(), cleaned)
     return cleaned.to(disparity.dtype)
 
 
 @compiled
-def _snap(
-    smeared: Numbers, beside_high: Numbers, beside_low: Numbers, high: Numbers, low: Numbers, cleaned: Numbers
-) -> None:
-    """Fill `cleaned`, (H, W), given the largest and smallest disparity beside each pixel and around it."""
+def _clean(smeared: Numbers, radius: int, cleaned: Numbers) -> None:
+    """Fill `cleaned`, (H, W). Comparisons are written out because those of `max` also look for NaN."""
     height, width = smeared.shape
+    highest, lowest = np.empty(width, np.float32), np.empty(width, np.float32)
+    steep = np.empty(width, np.bool_)
     for y in range(height):
-        for x in range(width):
-            own = smeared[y, x]
-            steep = (beside_high[y, x] - own > _SLOPE) & (own - beside_low[y, x] > _SLOPE)
-            if steep and high[y, x] - low[y, x] > _STEP:
-                own = high[y, x] if 2 * own >= high[y, x] + low[y, x] else low[y, x]
-            cleaned[y, x] = own
+        cleaned[y] = smeared[y]
+        _look_around(smeared, y, 1, 0, width, highest, lowest)
+        _find_steep(smeared[y], highest, lowest, steep)
+        start = known = 0  # `known` columns have their extremes
+        while start < width:
+            if not steep[start]:
+                start += 1
+                continue
+            stop = start + 1
+            while stop < width and steep[stop]:
+                stop += 1
+            first, after = max(start - radius, known), min(stop + radius, width)
+            _look_around(smeared, y, radius, first, after, highest, lowest)
+            known = after
+            for x in range(start, stop):
+                high = low = smeared[y, x]
+                for column in range(max(x - radius, 0), min(x + radius + 1, width)):
+                    high = highest[column] if highest[column] > high else high
+                    low = lowest[column] if lowest[column] < low else low
+                if high - low > _STEP:
+                    cleaned[y, x] = high if 2 * smeared[y, x] >= high + low else low
+            start = stop
+
+
+@compiled
+def _look_around(
+    smeared: Numbers, y: int, radius: int, first: int, after: int, highest: Numbers, lowest: Numbers
+) -> None:
+    """Fill in the largest and smallest value up to `radius` above and below a row, (W,), in some columns."""
+    highest[first:after] = smeared[y, first:after]
+    lowest[first:after] = smeared[y, first:after]
+    for row in range(max(y - radius, 0), min(y + radius + 1, len(smeared))):
+        for x in range(first, after):
+            value = smeared[row, x]
+            highest[x] = value if value > highest[x] else highest[x]
+            lowest[x] = value if value < lowest[x] else lowest[x]
+
+
+@compiled
+def _find_steep(own: Numbers, highest: Numbers, lowest: Numbers, steep: Flags) -> None:
+    """Fill in which pixels of a row, (W,), lie between higher and lower ones beside them."""
+    last = len(own) - 1
+    steep[0] = _is_steep(own, highest, lowest, 0, 0, min(1, last))
+    for x in range(1, last):
+        steep[x] = _is_steep(own, highest, lowest, x - 1, x, x + 1)
+    steep[last] = _is_steep(own, highest, lowest, max(last - 1, 0), last, last)
+
+
+@compiled
+def _is_steep(own: Numbers, highest: Numbers, lowest: Numbers, left: int, x: int, right: int) -> bool:
+    high = highest[left] if highest[left] > highest[right] else highest[right]
+    low = lowest[left] if lowest[left] < lowest[right] else lowest[right]
+    high = highest[x] if highest[x] > high else high
+    low = lowest[x] if lowest[x] < low else low
+    return (high - own[x] > _SLOPE) & (own[x] - low > _SLOPE)

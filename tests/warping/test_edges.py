@@ -46,3 +46,19 @@ def test_more_strength_cleans_wider_edges():
     assert left[0] > left[1] > left[2] == 0
     moved = (clean_edges(smeared, 3)[0] > 12).numpy() != (image > 12)
     assert moved.sum() <= 12  # three pixels of every corner are rounded off
+
+
+def test_equals_opencvs_morphology_up_to_the_borders():
+    rng = np.random.default_rng(0)
+    smeared = cv2.GaussianBlur((rng.random((40, WIDTH)) * 200).astype(np.float32), (0, 0), 3)
+    near, far = np.ones((3, 3)), np.ones((5, 5))
+    steep = (cv2.dilate(smeared, near) - smeared > 0.5) & (smeared - cv2.erode(smeared, near) > 0.5)
+    high, low = cv2.dilate(smeared, far), cv2.erode(smeared, far)
+    snapped = np.where(2 * smeared >= high + low, high, low)
+    expected = np.where(steep & (high - low > 2), snapped, smeared)
+    assert 0.1 < (expected != smeared).mean() < 0.9 and (expected != smeared)[:, [0, -1]].any()
+    np.testing.assert_array_equal(clean_edges(torch.from_numpy(smeared)[None])[0], expected)
+
+
+def test_a_single_column_stays():
+    assert torch.equal(clean_edges(torch.ones(1, 9, 1), 200.0), torch.ones(1, 9, 1))
