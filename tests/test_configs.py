@@ -1,6 +1,10 @@
 """Every YAML in configs/ is understood and changes what it names, nothing else; mistakes are refused."""
 
+import io
 import re
+from contextlib import redirect_stdout
+from copy import deepcopy
+from functools import cache
 from itertools import pairwise, product
 
 import pytest
@@ -22,15 +26,19 @@ EXCHANGED = {"model.attention", "model.recipe", "trainer.strategy", "trainer.cal
 EXCHANGED |= {"model.methods", "data.train", "data.val", "data.test", "data.buckets", "model.lr_scheduler"}
 
 
-@pytest.fixture
-def parse(capsys):
-    """The complete configuration that files and options lead to."""
+@pytest.fixture(scope="module")
+def parse():
+    """The complete configuration that files and options lead to; many tests ask for the same one."""
+
+    @cache
+    def printed(words):
+        with redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit) as stopped:
+            TrainerCLI(["fit", *words, "--print_config"])
+        assert stopped.value.code == 0
+        return yaml.load(shown.getvalue(), yaml.CSafeLoader)
 
     def parsed(*options, base="e2e.yaml"):
-        with pytest.raises(SystemExit) as stopped:
-            TrainerCLI(["fit", "--config", str(CONFIGS / base), *options, "--print_config"])
-        assert stopped.value.code == 0
-        return yaml.safe_load(capsys.readouterr().out)
+        return deepcopy(printed(("--config", str(CONFIGS / base), *options)))
 
     return parsed
 

@@ -4,6 +4,8 @@ import csv
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from m2svid.cli import main
 from m2svid.data.codec import VideoDecoder
 from m2svid.training.cli import TrainerCLI
-from tests.tiny_run import LAST, QUICKSTART, RUN, STEPS, finish, start
+from tests.tiny_run import LAST, QUICKSTART, ROOT, RUN, STEPS, finish, start
 
 CLIPS = 3  # of the validation set in tiny.yaml: an odd number
 METHODS = ("", "_warped", "_filled")
@@ -109,13 +111,12 @@ def assert_identical(a, b, name):
 
 def test_a_killed_run_continues_to_the_same_weights(fitted, tmp_path):
     """Killed while it writes or right after it has written a checkpoint in the middle of the run."""
-    process = start("fit", *QUICKSTART, cwd=tmp_path)
+    started = start("fit", *QUICKSTART, cwd=tmp_path)
     while not (tmp_path / LAST).exists():
-        assert process.poll() is None, process.communicate()[0]
+        assert started.process.is_alive(), finish(started)
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    os.killpg(started.process.pid, signal.SIGKILL)
+    finish(started, -signal.SIGKILL)
     reached = load(tmp_path / LAST)["global_step"]
     assert 0 < reached < STEPS
     for pattern in ("events*", f"val_step{reached}_*"):  # the checkpoint is written before the validation
@@ -133,28 +134,24 @@ def test_a_killed_run_continues_to_the_same_weights(fitted, tmp_path):
         assert rows(tmp_path / RUN / name) == rows(fitted.folder / RUN / name)
 
 
-def validate(fitted, name, *options):
-    """Per-video values and means of the fitted weights; the run's own folder stays as it is."""
-    finish(
-        start("validate", *QUICKSTART, "--run", name, "--ckpt_path", str(LAST), *options, cwd=fitted.folder)
-    )
-    folder = fitted.folder / "runs" / name
-    shown = events(folder)
-    means = {tag: shown.Scalars(tag)[-1].value for tag in shown.Tags()["scalars"] if tag.startswith("val/")}
-    return [
-        rows(path) for method in METHODS for path in folder.glob(f"val_step*_procedural{method}.csv")
-    ], means
-
-
 def test_two_processes_validate_as_one(fitted):
-    videos, means = validate(fitted, "one")
-    assert [len(method) for method in videos] == [CLIPS] * len(METHODS)
-    assert means["val/procedural/num_videos"] == CLIPS
-    assert videos[0] == rows(fitted.folder / RUN / f"val_step{STEPS}_procedural.csv")  # as at the end of fit
-    two_videos, two_means = validate(fitted, "two", "--trainer.devices", "2", "--trainer.strategy", "ddp")
-    assert two_means == pytest.approx(means, abs=1e-6)
-    for one, two in zip(videos, two_videos, strict=True):
-        assert one.keys() == two.keys()
+    """The program starts the second one itself; as one has validated at the end of fit."""
+    words = ["validate", *QUICKSTART, "--run", "two", "--ckpt_path", str(LAST)]
+    words += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "m2svid", *words]
+    subprocess.run(command, cwd=fitted.folder, env=environment, check=True, timeout=300)
+    means = {}
+    for name in (RUN.name, "two"):
+        shown = events(fitted.folder / "runs" / name)
+        tags = [tag for tag in shown.Tags()["scalars"] if tag.startswith("val/")]
+        means[name] = {tag: shown.Scalars(tag)[-1].value for tag in tags}
+    assert means["two"] == pytest.approx(means[RUN.name], abs=1e-6)
+    assert means["two"]["val/procedural/num_videos"] == CLIPS
+    for method in METHODS:
+        file = f"val_step{STEPS}_procedural{method}.csv"
+        one, two = (rows(fitted.folder / "runs" / name / file) for name in means)
+        assert one.keys() == two.keys() and len(two) == CLIPS
         for key in one:
             assert two[key] == pytest.approx(one[key], abs=1e-6)
 

@@ -14,6 +14,7 @@ from m2svid.metrics.perceptual import Perceptual
 from m2svid.metrics.regions import paint_white
 from m2svid.metrics.stereo import StereoMetrics
 from tests.metrics.test_pretrained import Detector
+from tests.tiny_run import forks
 
 SPLITS = ([0, 2], [1]), ([0, 1, 2], [])
 OF_VIDEOS = (
@@ -230,7 +231,10 @@ def worker(rank, folder):
 def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
     torch.jit.script(Detector()).save(str(folder / "i3d.pt"))
-    processes = multiprocessing.spawn(worker, (folder,), nprocs=2, join=False)
+    forks()
+    processes = multiprocessing.start_processes(
+        worker, (folder,), nprocs=2, join=False, start_method="forkserver"
+    )
     deadline = time.monotonic() + 120
     while not processes.join(timeout=1):
         if time.monotonic() > deadline:

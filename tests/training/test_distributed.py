@@ -27,6 +27,7 @@ from m2svid.training.callbacks import LossBreakdown, Pictures, Throughput
 from m2svid.training.datamodule import StereoDataModule
 from tests.data.clips import write_shards
 from tests.tiny_module import make_module
+from tests.tiny_run import forks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 YAML = {"ddp": CONFIGS / "e2e.yaml", "fsdp": CONFIGS / "strategy" / "fsdp.yaml"}
@@ -116,7 +117,9 @@ def runs(tmp_path_factory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = torch.multiprocessing.spawn(process, (port, folder), nprocs=2, join=False)
+    forks()
+    start = torch.multiprocessing.start_processes
+    processes = start(process, (port, folder), nprocs=2, join=False, start_method="forkserver")
     end = time.monotonic() + TIMEOUT
     while not processes.join(timeout=1):
         if time.monotonic() > end:
