@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from m2svid.attention import Disoccluded
 from m2svid.bench.convert import run
 from m2svid.model.conditioning import Conditioning
 from m2svid.training.backbone import SmallRandom
+from tests.tiny_run import forks
+
+
+@pytest.fixture(autouse=True)
+def quick_processes(monkeypatch):
+    """Where a stage is measured in a fresh process, its imports are done."""
+    monkeypatch.setattr("m2svid.bench.process.get_context", lambda method: forks())
 
 
 def test_every_stage_has_a_speed():

@@ -1,12 +1,16 @@
 """Views out of ray-traced pictures against views traced directly."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 import pytest
 
 from data_prep.steps.equirectangular import Perspective, Sphere, focal_length, view_rays
-from tests.data_prep.vr180 import ROTATIONS, equirectangular, pinhole
+from tests.data_prep import vr180
+from tests.data_prep.vr180 import ROTATIONS, equirectangular
 
+pinhole = cache(vr180.pinhole)  # a view is compared with pictures of several sizes
 SIZE = 128  # a quarter of Stereo4D's
 QUARTER = (-45, 45, -45, 45)
 # Pixels over a quarter turn, as many to a pixel of the view as half spheres of 1280, 1920, 2880 and 3840 px
