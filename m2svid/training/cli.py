@@ -43,6 +43,7 @@ class TrainerCLI(LightningCLI):
             logging.getLogger(name).handlers.clear()
         # VAE and CLIP are frozen and stay in evaluation mode on purpose.
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
+        self._verb = args[0]
         super().__init__(
             M2SVidModule,
             StereoDataModule,
@@ -56,6 +57,10 @@ class TrainerCLI(LightningCLI):
             },
             args=args,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """The given verb alone: the parsers of the other three would take nearly as long as all else."""
+        return {self._verb: super().subcommands()[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -82,7 +87,7 @@ class TrainerCLI(LightningCLI):
         Raises:
             UserError: an unknown option, or a value that is not allowed.
         """
-        verb, *words = args or [""]
+        verb, *words = args
         name, files = _values(words, "--run"), _values(words, "--config", "-c")
         if name and not (verb == "fit" and files):
             named = Run(name[-1])
