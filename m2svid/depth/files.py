@@ -117,16 +117,14 @@ class DepthFile(DepthEstimator):
         count = min(self.num_frames, _SAMPLES)
         wanted = set(np.linspace(0, min(self.num_frames, 250) - 1, count).round().astype(int).tolist())
         rise, span, lows, highs = [], [], [], []
-        for index, depth in enumerate(self._reader.maps(0)):
-            if index in wanted and (finite := depth[np.isfinite(depth)]).size:
+        for depth in self._reader.some(wanted):
+            if (finite := depth[np.isfinite(depth)]).size:
                 lows.append(float(finite.min()))
                 highs.append(float(finite.max()))
                 seen = np.where(np.isfinite(depth), depth, highs[-1])
                 third = max(1, depth.shape[0] // 3)
                 rise.append(float(np.median(seen[-third:]) - np.median(seen[:third])))
                 span.append(highs[-1] - lows[-1])
-            if index >= max(wanted):
-                break
         slope = sum(rise) / max(sum(span), 1e-12)
         low, high = min(lows, default=0.0), max(highs, default=0.0)
         scale, bits = self._reader.scale, self._reader.bits or 0

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +35,7 @@ SUFFIXES = _ARRAYS | _PICTURES | VIDEO_SUFFIXES
 """Of depth files."""
 
 _BROKEN = (KeyError, ValueError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+_BLOCK = 1 << 18  # values
 _TINT = 8 / 255  # of the range; gray pictures have less colour than this
 
 
@@ -57,6 +60,12 @@ class Reader(ABC):
     def maps(self, start: int) -> Iterator[NDArray[np.float32]]:
         """Maps (h, w) from number `start` on."""
 
+    def some(self, numbers: Collection[int]) -> Iterator[NDArray[np.float32]]:
+        """The maps of these numbers, increasing."""
+        for index, depth in enumerate(islice(self.maps(0), max(numbers) + 1)):
+            if index in numbers:
+                yield depth
+
 
 def open_reader(path: Path) -> Reader:
     """Open a depth file by its kind. Raises UserError where it is missing or can't be read."""
@@ -74,7 +83,7 @@ class ArrayReader(Reader):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._is_npy = path, path.suffix.lower() == ".npy"
+        self._path, self._is_npy, self._checked = path, path.suffix.lower() == ".npy", False
         with self._sound(), self._opened() as (shape, _, dtype, _):
             pass
         if dtype.kind not in "fui":
@@ -83,20 +92,26 @@ class ArrayReader(Reader):
         self.name = f"{path.suffix[1:]} of {dtype}"
         if dtype.kind == "u" and dtype.itemsize <= 2:
             self.bits = 8 * dtype.itemsize
-        self.scale = 2.0**self.bits - 1 if self.bits else self._float_scale() if dtype.kind == "f" else None
+        full = 1.0 if dtype.kind == "f" and self._is_full() else None
+        self.scale = 2.0**self.bits - 1 if self.bits else full
 
     def maps(self, start: int) -> Iterator[NDArray[np.float32]]:
+        return self.some(range(start, self.num_frames))
+
+    def some(self, numbers: Collection[int]) -> Iterator[NDArray[np.float32]]:
         with self._sound(), self._opened() as (shape, fortran, dtype, stream):
             if fortran:
                 array = np.load(self._path, mmap_mode="r")
                 axes = tuple(axis for axis, length in enumerate(shape) if length == 1)
                 whole = array if self._is_npy else array["depth"]
-                for each in whole.squeeze(axes).reshape(self.num_frames, *self._size)[start:]:
-                    yield each.astype(np.float32)
+                kept = whole.squeeze(axes).reshape(self.num_frames, *self._size)
+                yield from (kept[index].astype(np.float32) for index in sorted(numbers))
                 return
-            stream.seek(start * math.prod(self._size) * dtype.itemsize, os.SEEK_CUR)
-            for index in range(start, self.num_frames):
+            place = 0
+            for index in sorted(numbers):
                 values = np.empty(self._size, dtype)
+                stream.seek((index - place) * values.nbytes, os.SEEK_CUR)
+                place = index + 1
                 if stream.readinto(values.reshape(-1).view(np.uint8)) < values.nbytes:
                     raise EOFError(f"it is cut off in frame {index}")
                 yield values.astype(np.float32, copy=False)
@@ -112,14 +127,29 @@ class ArrayReader(Reader):
             raise UserError(f"depth in {self._path} must be T×H×W, or H×W for one map; it is {tuple(shape)}")
         return tuple(kept)
 
-    def _float_scale(self) -> float | None:
-        """1 where all values lie in [0, 1] and use most of it, so that they are meant as they are."""
-        high = -np.inf
-        for depth in self.maps(0):
-            high = max(high, float(depth.max()))
-            if depth.min() < 0 or high > 1:
-                return None
-        return 1.0 if high > 0.5 else None
+    def _is_full(self) -> bool:
+        """True where all values lie in [0, 1] and use most of it, so that they are meant as they are.
+
+        All are read, which finds what is damaged.
+        """
+        low, high = np.inf, -np.inf
+        for values in self._blocks():
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+        self._checked = True
+        return low >= 0 and 0.5 < high <= 1
+
+    def _blocks(self) -> Iterator[NDArray[Any]]:
+        """All values in parts that stay in a processor's cache, each given in the same memory."""
+        with self._sound(), self._opened() as (shape, fortran, dtype, stream):
+            if fortran:
+                yield from self.maps(0)
+                return
+            block, count = np.empty(min(math.prod(shape), _BLOCK), dtype), math.prod(shape)
+            for begin in range(0, count, _BLOCK):
+                part = block[: count - begin]
+                if stream.readinto(part.view(np.uint8)) < part.nbytes:
+                    raise EOFError(f"it is cut off in frame {begin // math.prod(self._size)}")
+                yield part
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[tuple[int, ...], bool, np.dtype, BinaryIO]]:
@@ -128,7 +158,12 @@ class ArrayReader(Reader):
             stream: BinaryIO = stack.enter_context(self._path.open("rb"))
             if not self._is_npy:
                 archive = stack.enter_context(zipfile.ZipFile(stream))
-                stream = stack.enter_context(archive.open("depth.npy"))
+                member = archive.getinfo("depth.npy")
+                if self._checked and member.compress_type == zipfile.ZIP_STORED:
+                    stream.seek(member.header_offset + 26)  # the lengths of name and extra field, then those
+                    stream.seek(sum(struct.unpack("<HH", stream.read(4))), os.SEEK_CUR)
+                else:
+                    stream = stack.enter_context(archive.open(member))
             first = np.lib.format.read_magic(stream) == (1, 0)
             header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
             yield (*header(stream), stream)
