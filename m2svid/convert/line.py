@@ -27,6 +27,8 @@ from m2svid.video.shots import Shot, Survey
 from m2svid.video.sliding import Sliding
 from m2svid.video.write import PicturePiece, PieceWriter
 
+_SMALL = 1 << 23  # px of a picture; encoders keep a window of them
+
 Pieces = dict[str, PieceWriter | PicturePiece]
 Made = tuple[Window, Pieces, ShotDepth | None]  # the depth is that of the shot, where the window is its last
 Windows = list[tuple[Window, Window | None]]  # each with the one that follows it
@@ -105,19 +107,26 @@ class Line:
         Raises:
             UserError: as of `Runner.run`; what is finished by then is kept.
         """
-        last: Future[None] | None = None
+        pending: deque[Future[None]] = deque()
         made = self._together(waiting) if self._maker.together else self._alone(waiting)
-        with ThreadPoolExecutor(1) as pool, closing(made):
+        threads = 2 if not self._maker.together and self._is_small() else 1
+        with closing(self._frames), ThreadPoolExecutor(threads) as pool, closing(made):
             try:
                 for window, pieces, depth in made:
-                    if last is not None:
-                        last.result()
-                    last = pool.submit(self._finish, window, pieces, depth)
-                if last is not None:
+                    if len(pending) == threads:
+                        pending.popleft().result()
+                    before = pending[-1] if pending else None
+                    pending.append(pool.submit(self._finish, window, pieces, depth, before))
+                for last in pending:
                     last.result()
             except BaseException:
                 self._stopped.set()
                 raise
+
+    def _is_small(self) -> bool:
+        """True where two encoders may end at once, as one of them keeps little more than a core busy."""
+        encodings = [target.encoding for target in self._task.targets.values()]
+        return all(each is None or each.width * each.height <= _SMALL for each in encodings)
 
     def _together(self, waiting: deque[list[Window]]) -> Iterator[Made]:
         with closing(ahead(self._prepared(waiting))) as prepared:
@@ -204,9 +213,14 @@ class Line:
             pieces[name] = PieceWriter(target.encoding, path) if target.encoding else PicturePiece(path)
         return pieces
 
-    def _finish(self, window: Window, pieces: Pieces, depth: ShotDepth | None) -> None:
+    def _finish(
+        self, window: Window, pieces: Pieces, depth: ShotDepth | None, before: Future[None] | None
+    ) -> None:
+        """Write the pieces of a window, and count it when the one before is finished."""
         for piece in pieces.values():
             piece.finish()
+        if before is not None:
+            before.result()
         if window.shared:
             self._work.drop_tail(window.index - 1)
         if depth is not None:

@@ -38,3 +38,8 @@ class Sliding(Generic[T]):
             if end == stop:
                 break
         return list(self._kept)[: stop - start]
+
+    def close(self) -> None:
+        """Forget what is kept, and close the sequence, which the next `get` opens again."""
+        self._kept.clear()
+        self._rest = None

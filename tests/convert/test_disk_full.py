@@ -42,7 +42,8 @@ def test_while_pieces_are_written(call, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"can't be written: No space left on device; what is done so far"):
         call("out.mp4")
     assert not (tmp_path / "out.mp4").exists()
-    assert len(list((tmp_path / "out.mp4.work" / "film").iterdir())) == 1
+    kept = len(list((tmp_path / "out.mp4.work" / "film").iterdir()))
+    assert kept in (1, 2)  # of three: the one before, and maybe the one after
     monkeypatch.undo()
     call("out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "straight.mp4").read_bytes()
