@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -65,6 +66,8 @@ def finish(started: Started, status: int = 0) -> str:
 
 def _run(args: tuple[str, ...], cwd: Path, environment: dict[str, str], output: str) -> None:
     multiprocessing.set_start_method("fork", force=True)  # of its loaders, as in a program that just began
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # imported before logging was set up
+        logging.getLogger(name).propagate = True
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
