@@ -147,13 +147,10 @@ def _stages(video: Video, depth: Path, disparity: float, piece: Path) -> dict[st
         views = zip(kept["frames"], kept["right"], strict=True)
         encode((composer.picture(frame, None, right) for frame, right in views), _encoding(video), piece)
 
-    return {
-        "read": _time(read),
-        "depth_from_file": _time(estimate),
-        "warp": _time(warp),
-        "fill": _time(fill),
-        "write": _time(write),
-    }
+    stages = {"read": read, "depth_from_file": estimate, "warp": warp, "fill": fill, "write": write}
+    for work in stages.values():  # compiled loops are loaded when they are first called
+        work()
+    return {name: _time(work) for name, work in stages.items()}
 
 
 def _time(work: Callable[[], None]) -> float:
