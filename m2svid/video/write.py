@@ -179,7 +179,7 @@ def check_encoder(encoding: Encoding) -> None:
             f"--codec {encoding.codec} needs the encoder {name}, which this PyAV was built without"
         )
     try:
-        _opened(encoding).open()
+        _opened(encoding)
     except av.FFmpegError as error:
         given = {"--speed": encoding.speed, "--crf": encoding.crf}
         options = [f"{option} {value}" for option, value in given.items() if value is not None]
@@ -287,6 +287,17 @@ def _opened(encoding: Encoding) -> av.VideoCodecContext:
     encoder = av.CodecContext.create(encoding.encoder_name, "w")
     encoding.apply(encoder)
     encoder.flags |= Flags.global_header
+    if not hasattr(os, "sched_setscheduler"):  # not on Linux
+        encoder.open()
+        return encoder
+    # Where it may, as root, SVT-AV1 gives this thread real-time priority, which all threads and programs that
+    # are started later inherit, and which keeps all others from running.
+    scheduling = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        encoder.open()
+    finally:
+        if os.sched_getscheduler(0) != scheduling[0]:
+            os.sched_setscheduler(0, *scheduling)
     return encoder
 
 
