@@ -21,7 +21,7 @@ from m2svid.video.layouts import Layout, displayed_size
 from m2svid.video.mp4_boxes import add_stereo_boxes
 from m2svid.video.shots import Survey
 from m2svid.video.streams import Others, container_format, open_source, without_refused
-from m2svid.video.write import DEPTH_TAG, Encoding, piece_headers, read_piece
+from m2svid.video.write import DEPTH_TAG, Encoding, piece_headers, read_piece, same_priority
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,8 @@ def _write(
         if others is not None:
             source = stack.enter_context(open_source(others.path))
             packets = _merged(packets, _carried(source, target, others))
+        with same_priority():
+            target.start_encoding()
         for packet in packets:
             target.mux(packet)
 

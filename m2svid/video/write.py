@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -287,18 +288,27 @@ def _opened(encoding: Encoding) -> av.VideoCodecContext:
     encoder = av.CodecContext.create(encoding.encoder_name, "w")
     encoding.apply(encoder)
     encoder.flags |= Flags.global_header
-    if not hasattr(os, "sched_setscheduler"):  # not on Linux
+    with same_priority():
         encoder.open()
-        return encoder
-    # Where it may, as root, SVT-AV1 gives this thread real-time priority, which all threads and programs that
-    # are started later inherit, and which keeps all others from running.
+    return encoder
+
+
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """Give this thread its priority back after an encoder is opened in the context.
+
+    Where it may, as root, SVT-AV1 makes the thread real-time. All threads and programs that are started later
+    inherit that, and it keeps all others from running.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # not on Linux
+        yield
+        return
     scheduling = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
-        encoder.open()
+        yield
     finally:
         if os.sched_getscheduler(0) != scheduling[0]:
             os.sched_setscheduler(0, *scheduling)
-    return encoder
 
 
 @dataclass(frozen=True)
