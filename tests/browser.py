@@ -120,7 +120,7 @@ class Browser:
             self._read()
 
     def asked(self) -> list[str]:
-        """What the document that is open has asked for, what its policy refused included."""
+        """Addresses that the open document has asked for, including those that its policy refused."""
         return self.requests[self.document] + self.evaluate("refused")
 
     def evaluate(self, script: str) -> Any:

@@ -158,7 +158,7 @@ class StereoMaker(Maker):
 
     @abstractmethod
     def _given(self, frames: list[Frame], depth: ShotDepth | None) -> Any:
-        """What the views of frames are made from beside them, read in their order."""
+        """Read what the views of frames are made from, apart from the frames, in the order of the film."""
 
     @abstractmethod
     def _eyes(self, left: Tensor, given: Any, placement: Placement) -> list[Eye]:

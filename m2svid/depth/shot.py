@@ -188,7 +188,7 @@ class ShotDepth:
 
 
 def _unseen(count: int) -> list[Any]:
-    """What an estimator is given that doesn't look at frames."""
+    """Stand-ins for so many frames, for estimators that don't look at them."""
     return [None] * count
 
 

@@ -205,7 +205,7 @@ class Video:
                 last one before `start` and not from its beginning.
             notes: filled while the file is read.
             on_device: use what `hwaccel` has found. It is for films without damage, which devices don't
-                notice inside of pictures and patch up in their own way. Where one fails, the CPU goes on.
+                notice inside of pictures and patch up in their own way. Where one fails, the CPU takes over.
 
         Raises:
             UserError: the file can't be read, or the pictures change their size.
@@ -217,7 +217,7 @@ class Video:
                     start = frame.index + 1
                 return
             except DeviceError as error:
-                log.warning("%s: %s can't decode it: %s; the CPU goes on", self.path, self._device, error)
+                log.warning("%s: %s can't decode it: %s; the CPU takes over", self.path, self._device, error)
                 self._device = None
         yield from self._frames(start, keys, notes, None)
 

@@ -106,7 +106,7 @@ class Encoding:
         return [*packing, *x264.repeatable(), *self.told_mastering()]
 
     def told_mastering(self) -> list[str]:
-        """What the encoder is told of `mastering`: NVENC nothing, since it takes no parameters for it."""
+        """Parameters that tell the encoder about `mastering`; none for NVENC, which takes none."""
         told = self.mastering is not None and self.encoder == "software"
         return self.mastering.parameters(self.codec) if told else []
 

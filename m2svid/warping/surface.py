@@ -153,7 +153,7 @@ def _seen(image: Image, column: float, channel: int) -> float:
 def _border(
     target: int, place: Numbers, start: Numbers, joined: Flags, source: Places, column: Numbers
 ) -> float:
-    """Where the surfaces in a target and in the next one meet: px to the right of the border between both."""
+    """Find where the surfaces of a target and of the next one meet, px to the right of their border."""
     if column[target + 1] < column[target] + 1:  # the left one is the nearer
         x = max(source[target], 0)
         for _ in range(_PER_PIXEL):

@@ -13,7 +13,7 @@ from tests.tiny_run import forks
 
 @pytest.fixture(autouse=True)
 def quick_processes(monkeypatch):
-    """Where a stage is measured in a fresh process, its imports are done."""
+    """A stage that is measured in a fresh process has its imports done before."""
     monkeypatch.setattr("m2svid.bench.process.get_context", lambda method: forks())
 
 

@@ -334,14 +334,14 @@ def test_it_fits_on_a_phone_and_asks_nobody_else(page, pictures):
 
 
 def foreign(page) -> list[str]:
-    """What the page that is open has asked others than its server for."""
+    """Addresses outside its server that the open page has asked for."""
     asked = page.browser.asked()
     assert len(asked) > 5
     return [request for request in asked if not request.startswith((page.address, "data:"))]
 
 
 def test_what_a_page_asks_is_noted_as_its_own(page):
-    """A foreign address is noted, and no request of the page before, however long that one goes on asking."""
+    """A foreign address is noted; requests of the previous page are not, even while it keeps asking."""
     page.run("fetch('http://192.0.2.1/').catch(() => null)")
     assert foreign(page) == ["http://192.0.2.1/"]
     page.run("setInterval(() => { for (let i = 0; i < 20; i++) fetch('/before'); }, 1); 0")

@@ -231,7 +231,7 @@ def test_where_a_device_fails_the_cpu_goes_on(tmp_path, device, caplog, suffix, 
         assert [frame.index for frame in read] == list(range(start, 60))
         for one, other in zip(read, found.frames(plain, start), strict=True):
             np.testing.assert_array_equal(one.raw.to_ndarray(), other.raw.to_ndarray())
-    assert caplog.text.count("the CPU goes on") == 1
+    assert caplog.text.count("the CPU takes over") == 1
 
 
 def test_unfinished_work_is_continued_on_another_device(tmp_path):
