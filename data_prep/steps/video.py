@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from m2svid.errors import UserError
+from m2svid.video.planes import interleaved
 
 Layout = Literal["side-by-side", "top-bottom"]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -40,7 +41,7 @@ def resize_view(view: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = view.shape[:2]
     smaller = min(width, size[0]), min(height, size[1])
     if smaller != (width, height):
-        view = cv2.resize(view, smaller, interpolation=cv2.INTER_AREA)
+        view = cv2.resize(interleaved(view), smaller, interpolation=cv2.INTER_AREA)
     return view if smaller == size else cv2.resize(view, size, interpolation=cv2.INTER_CUBIC)
 
 

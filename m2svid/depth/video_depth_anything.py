@@ -19,6 +19,7 @@ from m2svid.depth.base import DepthRequest
 from m2svid.depth.keyframes import SHARED, WINDOW, KeyframeWindows
 from m2svid.depth.vda_network import PATCH, load_network
 from m2svid.errors import UserError
+from m2svid.video.planes import interleaved
 from m2svid.weights.fetch import SUFFIXES, read_file, resolve
 
 NAME = "video-depth-anything"
@@ -83,7 +84,8 @@ class VideoDepthAnything(KeyframeWindows):
 
     def prepare(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         height, width = _seen(*frame.shape[:2])
-        picture = cv2.resize(frame.astype(np.float32) / 255, (width, height), interpolation=cv2.INTER_CUBIC)
+        picture = interleaved(frame).astype(np.float32) / 255
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
         return ((picture - np.float32(_MEAN)) / np.float32(_DEVIATION)).transpose(2, 0, 1)
 
     @torch.inference_mode()

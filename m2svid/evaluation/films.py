@@ -22,6 +22,7 @@ from m2svid.errors import UserError
 from m2svid.files import checksum, url, whole
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import to_pixels
+from m2svid.video.planes import interleaved
 from m2svid.video.read import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, list_pictures
 
 ViewLayout = Literal["single", "sbs", "sbs-half", "tb", "tb-half"]
@@ -174,7 +175,7 @@ class ViewFilm:
         """(H, W, 3) uint8 RGB each."""
         columns, rows = self._grid
         for frame in self._video.frames():
-            picture = frame.rgb()
+            picture = interleaved(frame.rgb())
             height, width = picture.shape[0] // rows, picture.shape[1] // columns
             second = self.eye == "right"
             top, start = (rows - 1) * second * height, (columns - 1) * second * width

@@ -79,9 +79,9 @@ class Orientation:
         return cls(round(-clockwise / (math.pi / 2)) % 4, mirrored)
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """(h, w, ...) as decoded -> (H, W, ...)."""
-        turned = np.rot90(array, self.quarter_turns)
-        return np.ascontiguousarray(turned[:, ::-1] if self.mirrored else turned)
+        """(..., h, w) as decoded -> (..., H, W)."""
+        turned = np.rot90(array, self.quarter_turns, (-2, -1))
+        return np.ascontiguousarray(turned[..., ::-1] if self.mirrored else turned)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def _squeeze(view: list[Plane], layout: Layout, pixel_format: PixelFormat) -> li
         return view
     height, width = view[0].shape
     options = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-    half = from_planes(view, pixel_format).reformat(
+    half = from_planes(view, pixel_format.name).reformat(
         width // layout.columns, height // layout.rows, interpolation=options
     )
     return to_planes(half)

@@ -23,25 +23,28 @@ from m2svid.video.read import Frame
 
 def to_tensor(rgb: Sequence[Pixels]) -> Tensor:
     """Frames (H, W, 3) -> (T, 3, H, W): uint8 stays uint8, uint16 becomes float in [0, 1]."""
-    video = np.stack(rgb).transpose(0, 3, 1, 2)
-    if video.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(video))
-    return torch.from_numpy(video.astype(np.float32) / 65535)
+    return _unit(np.stack([picture.transpose(2, 0, 1) for picture in rgb]))
 
 
 def frame_tensor(rgb: Pixels) -> Tensor:
     """A frame (H, W, 3) -> (1, 3, H, W) as `to_tensor` gives it, 8 bits in the same memory."""
-    video = rgb if rgb.dtype == np.uint8 else rgb.astype(np.float32) / 65535
-    return torch.from_numpy(video)[None].permute(0, 3, 1, 2)
+    return _unit(rgb.transpose(2, 0, 1)[None])
+
+
+def _unit(video: Pixels) -> Tensor:
+    return torch.from_numpy(video if video.dtype == np.uint8 else video.astype(np.float32) / 65535)
 
 
 def to_pixels(video: Tensor, bits: int) -> Pixels:
-    """(T, 3, H, W), uint8 or float in [0, 1] -> (T, H, W, 3), uint8, or uint16 of full scale."""
+    """(T, 3, H, W), uint8 or float in [0, 1] -> (T, H, W, 3), uint8, or uint16 of full scale.
+
+    The memory is arranged as it was: bytes on the CPU are not copied.
+    """
     if video.is_floating_point():
         levels = 255 if bits == 8 else 65535
-        video = (video.clamp(0, 1) * levels).round().cpu()
-        return video.permute(0, 2, 3, 1).contiguous().numpy().astype(np.uint8 if bits == 8 else np.uint16)
-    return video.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        video = (video.clamp(0, 1) * levels).round()
+    pixels = video.cpu().permute(0, 2, 3, 1).numpy()
+    return pixels.astype(np.uint8 if bits == 8 else np.uint16) if video.is_floating_point() else pixels
 
 
 def shift(rgb: Pixels, columns: int) -> Pixels:

@@ -15,6 +15,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
+from m2svid.video.hdr import Pixels
+
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
 # One kind of conversion everywhere: exact rounding and the same result on every machine.
@@ -58,29 +60,33 @@ class PixelFormat:
 
 
 def to_planes(frame: av.VideoFrame) -> list[Plane]:
-    """The Y, U and V planes of a planar YUV frame, without the padding of its rows; copies."""
+    """The planes of a planar frame, without the padding of its rows; maybe in the frame's own memory."""
     wide = frame.format.components[0].bits > 8
     stored = np.dtype((">u2" if frame.format.is_big_endian else "<u2") if wide else np.uint8)
     planes = []
     for plane in frame.planes:
         rows = np.frombuffer(plane, stored).reshape(plane.height, plane.line_size // stored.itemsize)
-        planes.append(rows[:, : plane.width].astype("<u2" if wide else np.uint8))
+        planes.append(rows[:, : plane.width].astype("<u2" if wide else np.uint8, copy=False))
     return planes
 
 
-def interleaved(frame: av.VideoFrame) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """(H, W, 3) RGB of a frame of planes in the order green, blue, red."""
-    stored = np.dtype("<u2" if frame.format.components[0].bits > 8 else np.uint8)
-    green, blue, red = (
-        np.frombuffer(plane, stored).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes
-    )
-    return cv2.merge([red, green, blue])
+def to_rgb(frame: av.VideoFrame) -> Pixels:
+    """(3, H, W) of a frame of planes in the order green, blue, red; a copy."""
+    green, blue, red = to_planes(frame)
+    return np.stack([red, green, blue])
 
 
-def from_planes(planes: Sequence[Plane], pixel_format: PixelFormat) -> av.VideoFrame:
-    """A frame that holds the planes as they are."""
+def interleaved(rgb: Pixels) -> Pixels:
+    """A picture (H, W, 3) in whose memory the channels of a pixel lie together, as OpenCV takes it."""
+    if rgb.strides[1:] == (3 * rgb.itemsize, rgb.itemsize):
+        return rgb
+    return cv2.merge([rgb[..., channel] for channel in range(3)])  # a tenth of np.ascontiguousarray's time
+
+
+def from_planes(planes: Sequence[Plane], pix_fmt: str) -> av.VideoFrame:
+    """A frame that holds the planes as they are; `pix_fmt` is FFmpeg's name of their format."""
     height, width = planes[0].shape
-    frame = av.VideoFrame(width, height, pixel_format.name)
+    frame = av.VideoFrame(width, height, pix_fmt)
     for plane, values in zip(frame.planes, planes, strict=True):
         rows = np.frombuffer(plane, values.dtype).reshape(plane.height, plane.line_size // values.itemsize)
         rows[:, : plane.width] = values
@@ -88,7 +94,7 @@ def from_planes(planes: Sequence[Plane], pixel_format: PixelFormat) -> av.VideoF
 
 
 def rgb_to_planes(
-    rgb: NDArray[np.uint8] | NDArray[np.uint16],
+    rgb: Pixels,
     pixel_format: PixelFormat,
     matrix: int,
     color_range: ColorRange,
@@ -101,9 +107,11 @@ def rgb_to_planes(
         matrix: swscale's number of the YUV matrix (`av.video.reformatter.Colorspace`).
         color_range: of the planes.
     """
-    frame = av.VideoFrame.from_numpy_buffer(
-        np.ascontiguousarray(rgb), "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
-    )
+    if rgb.dtype == np.uint8:
+        red, green, blue = rgb.transpose(2, 0, 1)
+        frame = from_planes([green, blue, red], "gbrp")
+    else:  # swscale takes the chroma of 16 bits from other pixels where it reads planes
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(interleaved(rgb)), "rgb48le")
     frame.color_range = ColorRange.JPEG
     converted = frame.reformat(
         format=pixel_format.name,

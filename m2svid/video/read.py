@@ -28,9 +28,9 @@ from m2svid.video.planes import (
     PixelFormat,
     Plane,
     from_planes,
-    interleaved,
     rgb_to_planes,
     to_planes,
+    to_rgb,
 )
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Frame:
     def rgb(self, bits: int = 8, whole: bool = False) -> Pixels:
         """(H, W, 3): uint8, or uint16 of full scale for more than 8 bits; of HDR, what networks are shown.
 
+        In memory, it is three planes, one after the other.
+
         Args:
             bits: of a sample.
             whole: with black bars, which `info.picture` leaves out.
@@ -79,17 +81,18 @@ class Frame:
         info = self.info
         wide = bits > 8 or info.hdr is not None or info.stored is not None
         if is_rgb(self.raw.format):
-            decoded = self._reformat("rgb48le" if wide else "rgb24", True).to_ndarray()
+            packed = self._reformat("rgb48le" if wide else "rgb24", True).to_ndarray()
+            decoded = packed.transpose(2, 0, 1)
         else:  # equal to the bit, in a quarter of the time: swscale has quick loops for planes alone
-            decoded = interleaved(self._reformat("gbrp16le" if wide else "gbrp", True))
-        rgb = info.orientation.apply(decoded)
+            decoded = to_rgb(self._reformat("gbrp16le" if wide else "gbrp", True))
+        rgb = info.orientation.apply(decoded).transpose(1, 2, 0)
         if info.stored is not None:
             rgb = hdr.to_sdr(rgb, info.stored.transfer)
         elif info.hdr is not None:
             rgb = hdr.to_view(rgb, info.color.transfer)
         if wide and bits == 8:
             rgb = (rgb / 256).round().clip(0, 255).astype(np.uint8)
-        return rgb if whole or info.picture is None else np.ascontiguousarray(rgb[info.picture.inside])
+        return rgb if whole or info.picture is None else rgb[info.picture.inside]
 
     def with_bars(self, view: Pixels) -> Pixels:
         """The frame (H, W, 3) with another view of the picture, which its bars surround."""
@@ -118,7 +121,7 @@ class Frame:
         turns = self.info.orientation.quarter_turns
         if pixel_format.chroma == "422" and turns % 2:  # turned, it would be 4:4:0
             whole = PixelFormat("444", pixel_format.bits)
-            turned = from_planes(self.planes(whole, full_range), whole)
+            turned = from_planes(self.planes(whole, full_range), whole.name)
             return to_planes(turned.reformat(format=pixel_format.name, interpolation=QUALITY))
         own = self.raw.format.name.replace("yuvj", "yuv") == pixel_format.name
         same = own and wanted == self.info.full_range

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from m2svid.errors import UserError
-from m2svid.video.pictures import Pixels
+from m2svid.video.hdr import Pixels
+from m2svid.video.planes import interleaved
 
 
 class HalfSphere:
@@ -43,7 +44,9 @@ class HalfSphere:
 
     def __call__(self, rgb: Pixels) -> Pixels:
         """Frame (H, W, 3) -> (S, S, 3)."""
-        return cv2.remap(rgb, self._columns, self._rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.remap(
+            interleaved(rgb), self._columns, self._rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT
+        )
 
     @staticmethod
     def _inside(place: np.ndarray, length: int) -> np.ndarray:

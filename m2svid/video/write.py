@@ -233,7 +233,7 @@ class PieceWriter:
 
     def _frame(self, planes: Sequence[Plane]) -> av.VideoFrame:
         encoding = self._encoding
-        frame = from_planes(planes, encoding.pixel_format)
+        frame = from_planes(planes, encoding.pixel_format.name)
         if encoding.pix_fmt != encoding.pixel_format.name:
             frame = frame.reformat(format=encoding.pix_fmt, threads=1)
         frame.pts, frame.time_base = self._count, 1 / encoding.rate

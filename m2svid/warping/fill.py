@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2svid.warping.frames import Image, Numbers, Places, compiled, each_frame, interleaved_like
+from m2svid.warping.frames import Flags, Image, Numbers, Places, compiled, each_frame, find
 
 # What a pixel counts in the mean of its surroundings, where one that is seen counts 1. Chosen on a street, a
 # forest and the procedural world by the PSNR in holes.
 _SIDE, _OCCLUDER = np.float32(0.1), np.float32(0.1)
-_SATURATION = np.float32(
-    2
-)  # times its weight is the share that a pixel, or a mean of some, has in what is filled there
+# Times its weight, this is the share that a pixel, or a mean of some, has in what is filled there.
+_SATURATION = np.float32(2)
 _REACH = 16  # the occluder is looked for up to the width over this from a hole
 _SMALLEST = 2  # pixels a side of the coarsest mean
+_LEAST = np.float32(1e-6)  # weight by which a mean is divided
+_NEAR, _FAR = np.float32(0.75), np.float32(0.25)  # shares of two pixels in one of the next finer level
 
 
 def fill_from_background(warped: Tensor, hole: Tensor) -> Tensor:
@@ -65,44 +66,57 @@ def fill_smoothly(warped: Tensor, hole: Tensor) -> Tensor:
     """
 
     def fill(warped: Tensor, hole: Tensor, filled: Tensor) -> None:
-        image, share = np.ascontiguousarray(warped.permute(1, 2, 0).numpy()), hole[0].float().numpy()
-        made = filled.permute(1, 2, 0).numpy()
+        image, share, made = warped.numpy(), hole[0].float().numpy(), filled.numpy()
         np.copyto(made, image)
         if not share.any():
             return
         levels = [_halve_view(image, share)]
-        while min(levels[-1].shape[:2]) > _SMALLEST:
+        while min(levels[-1].shape[1:]) > _SMALLEST:
             levels.append(_halve(levels[-1]))
-        around = levels[-1][..., :3] / levels[-1][..., 3:].clip(1e-6)
+        around = levels[-1][:3] / levels[-1][3:].clip(1e-6)
         for level in reversed(levels[:-1]):
             around = _mix(level, around)
         _fill(image, share, around, made, np.float32(0.5 if image.dtype == np.uint8 else 0))
 
-    filled = interleaved_like(warped)
-    each_frame(fill, warped, hole.contiguous(), filled)
+    filled = torch.empty(warped.shape, dtype=warped.dtype)
+    each_frame(fill, warped.contiguous(), hole.contiguous(), filled)
     return filled
 
 
 @compiled
 def _halve_view(image: Image, share: Numbers) -> Numbers:
-    """(H, W, 3), (H, W) -> (H/2, W/2, 4), rounded up: means of the weighted colours and of the weight."""
+    """(3, H, W), (H, W) -> (4, H/2, W/2), rounded up: means of the weighted colours and of the weight."""
     height, width = share.shape
-    half = np.zeros(((height + 1) // 2, (width + 1) // 2, 4), np.float32)
+    half = np.empty((4, (height + 1) // 2, (width + 1) // 2), np.float32)
     weight, source = np.empty(width, np.float32), np.empty(width, np.int32)
+    flags, holes = np.empty(width, np.bool_), np.empty(width, np.int32)
+    total = np.zeros((4, width + width % 2), np.float32)
     for y in range(height):
-        _weigh(share[y], weight, source)
-        rows = min(2, height - y // 2 * 2)
+        found = holes[: _weigh(share[y], weight, source, flags, holes)]
         for x in range(width):
-            part, beside = weight[x] / np.float32(rows * min(2, width - x // 2 * 2)), source[x]
-            for channel in range(3):
-                half[y // 2, x // 2, channel] += part * image[y, beside, channel]
-            half[y // 2, x // 2, 3] += part
+            total[3, x] += weight[x]
+        for x in found:
+            weight[x] = 0
+        for channel in range(3):
+            row, sums = image[channel, y], total[channel]
+            for x in range(width):
+                sums[x] += weight[x] * np.float32(row[x])
+            for x in found:
+                sums[x] += _SIDE * np.float32(row[source[x]])
+        if y % 2 or y == height - 1:
+            part = np.float32(0.25 if y % 2 else 0.5)  # of a pixel in the mean
+            for channel in range(4):
+                _halve_line(total[channel], part, half[channel, y // 2])
+            if width % 2:
+                half[:, y // 2, -1] *= 2
+            total[:] = 0
     return half
 
 
 @compiled
-def _weigh(share: Numbers, weight: Numbers, source: Places) -> None:
-    """Fill in, for a row, (W,), what each pixel counts in means, and the pixel whose colour it has there.
+def _weigh(share: Numbers, weight: Numbers, source: Places, flags: Flags, holes: Places) -> int:
+    """Fill in, for a row, (W,), what each pixel counts in means, the pixel whose colour it has there, and
+    which pixels are holes all over; tell how many. `flags` are written over.
 
     A hole has the colour of the background beside it. What lies to the left of a hole is likely to be its
     occluder, unless another hole lies there; a hole at the right border has none.
@@ -110,83 +124,100 @@ def _weigh(share: Numbers, weight: Numbers, source: Places) -> None:
     width = len(share)
     reach = max(1, width // _REACH)
     for x in range(width):
-        weight[x], source[x] = 1 - share[x], x
-    start, clear = 0, 0
-    while start < width:
-        if share[start] < 1:
-            start += 1
-            continue
-        stop = start + 1
-        while stop < width and share[stop] == 1:
-            stop += 1
+        weight[x], source[x], flags[x] = 1 - share[x], x, share[x] == 1
+    count = find(flags, holes)
+    at = clear = 0
+    while at < count:
+        start, stop = holes[at], holes[at]
+        while at < count and holes[at] == stop:
+            stop, at = stop + 1, at + 1
         if stop < width:
             weight[max(start - reach, clear, 0) : start] *= _OCCLUDER
             source[start:stop] = stop
         elif start:
             source[start:stop] = start - 1
         weight[start:stop] = _SIDE
-        start, clear = stop, stop + reach
+        clear = stop + reach
+    return count
 
 
 @compiled
 def _halve(level: Numbers) -> Numbers:
-    """(H, W, 4) -> (H/2, W/2, 4), rounded up: means of up to four pixels."""
-    height, width = level.shape[:2]
-    half = np.empty(((height + 1) // 2, (width + 1) // 2, 4), np.float32)
-    for y in range(half.shape[0]):
-        below = min(2 * y + 1, height - 1)
-        for x in range(half.shape[1]):
-            beside = min(2 * x + 1, width - 1)
-            for channel in range(4):
-                total = level[2 * y, 2 * x, channel] + level[2 * y, beside, channel]
-                total += level[below, 2 * x, channel] + level[below, beside, channel]
-                half[y, x, channel] = total / 4
+    """(4, H, W) -> (4, H/2, W/2), rounded up: means of up to four pixels."""
+    height, width = level.shape[1:]
+    half = np.empty((4, (height + 1) // 2, (width + 1) // 2), np.float32)
+    line = np.empty(width + width % 2, np.float32)
+    for channel in range(4):
+        for y in range(half.shape[1]):
+            upper, lower = level[channel, 2 * y], level[channel, min(2 * y + 1, height - 1)]
+            for x in range(width):
+                line[x] = upper[x] + lower[x]
+            line[-1] = line[width - 1]  # again, if W is odd
+            _halve_line(line, np.float32(0.25), half[channel, y])
     return half
 
 
 @compiled
+def _halve_line(line: Numbers, part: float, half: Numbers) -> None:
+    """Fill in the sums of two neighbours of a line, (W,), times a number."""
+    for x in range(len(half)):
+        half[x] = (line[2 * x] + line[2 * x + 1]) * part
+
+
+@compiled
 def _mix(level: Numbers, around: Numbers) -> Numbers:
-    """(H, W, 4), (H/2, W/2, 3) -> (H, W, 3): a level's own means as far as they have weight, and for the rest
+    """(4, H, W), (3, H/2, W/2) -> (3, H, W): a level's own means as far as they have weight, and for the rest
     the coarser ones."""
-    height, width = level.shape[:2]
-    mixed = np.empty((height, width, 3), np.float32)
+    height, width = level.shape[1:]
+    mixed = np.empty((3, height, width), np.float32)
+    count = around.shape[2]
+    line, mean = np.empty(count + 2, np.float32), np.empty(2 * count, np.float32)
     for y in range(height):
-        for x in range(width):
-            weight = level[y, x, 3]
-            own = min(weight * _SATURATION, np.float32(1))
-            for channel in range(3):
-                color = level[y, x, channel] / max(weight, np.float32(1e-6))
-                if own < 1:
-                    mean = _between(around, y, x, channel)
-                    color = mean + (color - mean) * own
-                mixed[y, x, channel] = color
+        weight = level[3, y]
+        y0, y1 = _beside(y, around.shape[1])
+        for channel in range(3):
+            near, far, color = around[channel, y0], around[channel, y1], level[channel, y]
+            for x in range(count):
+                line[x + 1] = _NEAR * near[x] + _FAR * far[x]
+            line[0], line[-1] = line[1], line[count]
+            for x in range(count):
+                mean[2 * x] = _NEAR * line[x + 1] + _FAR * line[x]
+                mean[2 * x + 1] = _NEAR * line[x + 1] + _FAR * line[x + 2]
+            for x in range(width):
+                own = color[x] / max(weight[x], _LEAST)
+                share = weight[x] * _SATURATION
+                mixed[channel, y, x] = mean[x] + (own - mean[x]) * share if share < 1 else own
     return mixed
 
 
 @compiled
-def _between(around: Numbers, y: int, x: int, channel: int) -> float:
-    """Interpolate a level (H/2, W/2, 3) at a pixel of the next finer one."""
-    y0, x0 = y // 2, x // 2
-    y1 = min(max(y0 + (y % 2) * 2 - 1, 0), around.shape[0] - 1)
-    x1 = min(max(x0 + (x % 2) * 2 - 1, 0), around.shape[1] - 1)
-    near, far = np.float32(0.75), np.float32(0.25)
-    return near * (near * around[y0, x0, channel] + far * around[y0, x1, channel]) + far * (
-        near * around[y1, x0, channel] + far * around[y1, x1, channel]
-    )
+def _beside(at: int, count: int) -> tuple[int, int]:
+    """The nearest pixel of a level, of so many, at one of the next finer one, and the nearest but one."""
+    return at // 2, min(max(at // 2 + at % 2 * 2 - 1, 0), count - 1)
 
 
 @compiled
 def _fill(image: Image, share: Numbers, around: Numbers, made: Image, half: float) -> None:
-    """Fill in the holes of a view, (H, W, 3), of which (H/2, W/2, 3) is around; `half` rounds a colour."""
+    """Fill in the holes of a view, (3, H, W), of which (3, H/2, W/2) is around; `half` rounds a colour."""
     height, width = share.shape
     weight, source = np.empty(width, np.float32), np.empty(width, np.int32)
+    flags, holes, gone = np.empty(width, np.bool_), np.empty(width, np.int32), np.empty(width, np.int32)
     for y in range(height):
-        _weigh(share[y], weight, source)
         for x in range(width):
-            if share[y, x] > 0:
-                own = min(weight[x] * _SATURATION, np.float32(1))
-                for channel in range(3):
-                    known, beside = np.float32(image[y, x, channel]), np.float32(image[y, source[x], channel])
-                    mean = _between(around, y, x, channel)
-                    color = mean + (beside - mean) * own
-                    made[y, x, channel] = known + (color - known) * share[y, x] + half
+            flags[x] = share[y, x] > 0
+        found = gone[: find(flags, gone)]
+        if not len(found):
+            continue
+        _weigh(share[y], weight, source, flags, holes)
+        y0, y1 = _beside(y, around.shape[1])
+        for x in found:
+            x0, x1 = _beside(x, around.shape[2])
+            own = min(weight[x] * _SATURATION, np.float32(1))
+            for channel in range(3):
+                near, far = around[channel, y0], around[channel, y1]
+                mean = _NEAR * (_NEAR * near[x0] + _FAR * near[x1]) + _FAR * (
+                    _NEAR * far[x0] + _FAR * far[x1]
+                )
+                known, beside = np.float32(image[channel, y, x]), np.float32(image[channel, y, source[x]])
+                color = mean + (beside - mean) * own
+                made[channel, y, x] = known + (color - known) * share[y, x] + half

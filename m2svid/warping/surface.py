@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2svid.warping.frames import Flags, Image, Numbers, Places, compiled, each_frame, interleaved_like
+from m2svid.warping.frames import Image, Numbers, Packed, Places, compiled, each_frame, find
 
 TEAR = 2.0  # px in the right view between neighbours of the left one, beyond which they are torn apart
 _WIDE = 4.0  # px of a tear beside which mixed colours are seen
-_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_1, _8, _16, _BYTE = np.uint32(1), np.uint32(8), np.uint32(16), np.uint32(255)
+_ZERO, _HALF, _ONE, _FAR = np.float32(0), np.float32(0.5), np.float32(1), np.float32(np.inf)
 _PER_PIXEL = 3  # sources of a compressed surface within one pixel that are followed to its edge
 
 
@@ -36,86 +37,82 @@ def warp_surfaces(left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
     """
 
     def draw(left: Tensor, disparity: Tensor, warped: Tensor, hole: Tensor) -> None:
-        image, shift = np.ascontiguousarray(left.permute(1, 2, 0).numpy()), disparity[0].float().numpy()
         half = _HALF if left.dtype == torch.uint8 else _ZERO
-        _draw(image, shift, warped.permute(1, 2, 0).numpy(), hole[0].numpy(), half)
+        _draw(left.numpy(), disparity[0].float().numpy(), warped.numpy(), hole[0].numpy(), half)
 
-    warped, hole = interleaved_like(left), torch.empty(disparity.shape, dtype=torch.float32)
-    each_frame(draw, left, disparity.contiguous(), warped, hole)
+    warped = torch.empty(left.shape, dtype=left.dtype)
+    hole = torch.empty(disparity.shape, dtype=torch.float32)
+    each_frame(draw, left.contiguous(), disparity.contiguous(), warped, hole)
     return warped, hole
 
 
 @compiled
 def _draw(image: Image, disparity: Numbers, drawn: Image, share: Numbers, half: float) -> None:
-    """Draw rows: (H, W, 3), (H, W) -> (H, W, 3), (H, W); `half` rounds a colour that is stored.
+    """Draw rows: (3, H, W), (H, W) -> (3, H, W), (H, W); `half` rounds bytes, 0 is for floats.
 
     There are many short loops because the processor runs a simple one for several pixels at once.
     """
     height, width = disparity.shape
-    numbers, places = np.empty((4, width), np.float32), np.empty((3, width), np.int32)
-    place, gap, start, column = numbers[0], numbers[1], numbers[2], numbers[3]
-    first, after, source = places[0], places[1], places[2]
-    joined = np.empty(width, np.bool_)
+    numbers, places = np.empty((5, width), np.float32), np.empty((5, width), np.int32)
+    place, gap, start, column, part = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    first, after, source, own, marked = places[0], places[1], places[2], places[3], places[4]
+    flags, line = np.empty(width, np.bool_), np.empty(width + 3, np.float32)
+    packed = np.empty((3, width + 3), np.uint32)
     for y in range(height):
-        _spread(disparity[y], place, gap, joined, start, first, after)
-        _drop_ghosts(image[y], gap, first, after)
+        _spread(disparity[y], place, gap, start, first, after)
+        for x in range(1, width):
+            flags[x] = place[x] - place[x - 1] > _WIDE
+        for before in marked[: find(flags[1:], marked)]:
+            _drop_ghost(image, y, before + 1, first, after)
         _cover(first, after, source)
-        _look_up(place, gap, joined, source, column)
+        _look_up(place, gap, source, own, part, column)
         for target in range(width):
             share[y, target] = source[target] < 0
-        for target in range(width):
-            at = column[target]
+        if half:
+            _color_bytes(image, y, own, part, packed, drawn, half)
+        else:
             for channel in range(3):
-                drawn[y, target, channel] = (_seen(image[y], at, channel) if at >= 0 else _ZERO) + half
+                _color(image[channel, y], own, part, line, drawn[channel, y])
         for target in range(width - 1):
-            if abs(column[target + 1] - column[target] - 1) > TEAR - 1:
-                offset = _border(target, place, start, joined, source, column)
-                _soften(image[y], target, offset, column, drawn[y], share[y], half)
+            flags[target] = abs(column[target + 1] - column[target] - 1) > TEAR - 1
+        for target in marked[: find(flags[: width - 1], marked)]:
+            offset = _border(target, place, gap, start, source, column)
+            _soften(image, y, target, offset, column, drawn, share[y], half)
 
 
 @compiled
 def _spread(
-    disparity: Numbers,
-    place: Numbers,
-    gap: Numbers,
-    joined: Flags,
-    start: Numbers,
-    first: Places,
-    after: Places,
+    disparity: Numbers, place: Numbers, gap: Numbers, start: Numbers, first: Places, after: Places
 ) -> None:
     """Find what the sources of a row, (W,), cover: fill in their place in the right view, the gap to the next
-    one, True where they are one surface with it, where they begin, and their targets, `first` to `after`."""
+    one, infinite where they are not one surface, where they begin, and their targets, `first` to `after`."""
     width = len(disparity)
     for x in range(width):
         place[x] = np.float32(x) - disparity[x]
     for x in range(width - 1):
-        gap[x] = place[x + 1] - place[x]
-    gap[width - 1] = 0
-    for x in range(width):
-        joined[x] = (gap[x] > 0) & (gap[x] <= TEAR)
+        between = place[x + 1] - place[x]
+        gap[x] = between if (between > 0) & (between <= TEAR) else _FAR
+    gap[width - 1] = _FAR
     start[0] = place[0] - _HALF
     for x in range(1, width):
-        start[x] = place[x] - (_ZERO if joined[x - 1] else _HALF)
+        start[x] = place[x] - (_HALF if gap[x - 1] == _FAR else _ZERO)
     for x in range(width):
         first[x] = np.int32(np.ceil(start[x]))
-        after[x] = np.int32(np.ceil(place[x] + (gap[x] if joined[x] else _HALF)))
+        after[x] = np.int32(np.ceil(place[x] + (_HALF if gap[x] == _FAR else gap[x])))
 
 
 @compiled
-def _drop_ghosts(image: Image, gap: Numbers, first: Places, after: Places) -> None:
-    """Let the background's pixels at a tear of a row that look more like the foreground cover nothing: they
-    would be a ghost of its outline beyond the hole."""
-    width = len(gap)
-    for x in range(1, width):
-        if gap[x - 1] > _WIDE:
-            behind = min(x + 2, width - 1)
-            to_front = to_back = _ZERO
-            for channel in range(3):
-                own = np.float32(image[x, channel])
-                to_front += abs(np.float32(image[x - 1, channel]) - own)
-                to_back += abs(np.float32(image[behind, channel]) - own)
-            if to_front < to_back:
-                after[x] = first[x]
+def _drop_ghost(image: Image, y: int, x: int, first: Places, after: Places) -> None:
+    """Let the background's pixel beside a tear cover nothing if it looks more like the foreground: it would
+    be a ghost of its outline beyond the hole."""
+    behind = min(x + 2, len(first) - 1)
+    to_front = to_back = _ZERO
+    for channel in range(3):
+        own = np.float32(image[channel, y, x])
+        to_front += abs(np.float32(image[channel, y, x - 1]) - own)
+        to_back += abs(np.float32(image[channel, y, behind]) - own)
+    if to_front < to_back:
+        after[x] = first[x]
 
 
 @compiled
@@ -132,44 +129,94 @@ def _cover(first: Places, after: Places, source: Places) -> None:
 
 
 @compiled
-def _look_up(place: Numbers, gap: Numbers, joined: Flags, source: Places, column: Numbers) -> None:
-    """Fill in the column of the left view that each target of a row shows; what is empty lies far behind."""
+def _look_up(
+    place: Numbers, gap: Numbers, source: Places, own: Places, part: Numbers, column: Numbers
+) -> None:
+    """Fill in the column of the left view that each target of a row shows, as its pixel `own` and the part of
+    the way from there to the next one; what is empty lies far behind, in a pixel of its own after the row."""
     width = len(source)
     for target in range(width):
         x = max(source[target], 0)
-        share = min(max((np.float32(target) - place[x]) / gap[x], _ZERO), _ONE) if joined[x] else _ZERO
+        share = min(max((np.float32(target) - place[x]) / gap[x], _ZERO), _ONE)
         column[target] = np.float32(x) + share if source[target] >= 0 else np.float32(-2 * width)
+    for target in range(width):
+        at = max(column[target], _ZERO)
+        x = np.int32(at)
+        own[target] = x if source[target] >= 0 else width + 1
+        part[target] = at - np.float32(x)
 
 
 @compiled
-def _seen(image: Image, column: float, channel: int) -> float:
-    """Interpolate a row (W, 3)."""
+def _color_bytes(
+    image: Image, y: int, own: Places, part: Numbers, packed: Packed, drawn: Image, half: float
+) -> None:
+    """Fill in a row of (3, H, W), interpolated; 0 where it is empty. The channels of a pixel are packed into
+    one number, because looking up takes most of the time; `packed` is written over."""
+    width = image.shape[2]
+    line, near, far = packed[0], packed[1], packed[2]
+    red, green, blue = image[0, y], image[1, y], image[2, y]
+    for x in range(width):
+        line[x] = np.uint32(red[x]) | np.uint32(green[x]) << _8 | np.uint32(blue[x]) << _16
+    line[width], line[width + 1 :] = line[width - 1], 0
+    for target in range(width):
+        x = np.uint32(own[target])  # it is not negative: no index from the end is looked for
+        near[target], far[target] = line[x], line[x + _1]
+    for channel in range(3):
+        shift, row = np.uint32(8 * channel), drawn[channel, y]
+        for target in range(width):
+            color = np.float32(np.int32(near[target] >> shift & _BYTE))
+            beside = np.float32(np.int32(far[target] >> shift & _BYTE))
+            row[target] = np.int32(color + (beside - color) * part[target] + half)
+
+
+@compiled
+def _color(row: Image, own: Places, part: Numbers, line: Numbers, drawn: Image) -> None:
+    """Fill in a channel of a row, (W,), as above; `line` is written over."""
+    width = len(row)
+    for x in range(width):
+        line[x] = row[x]
+    line[width], line[width + 1 :] = row[width - 1], 0
+    for target in range(width):
+        x = np.uint32(own[target])
+        drawn[target] = line[x] + (line[x + _1] - line[x]) * part[target]
+
+
+@compiled
+def _seen(row: Image, column: float) -> float:
+    """Interpolate a row (W,)."""
     x = int(column)
-    own, beside = np.float32(image[x, channel]), np.float32(image[min(x + 1, len(image) - 1), channel])
+    own, beside = np.float32(row[x]), np.float32(row[min(x + 1, len(row) - 1)])
     return own + (beside - own) * (column - np.float32(x))
 
 
 @compiled
 def _border(
-    target: int, place: Numbers, start: Numbers, joined: Flags, source: Places, column: Numbers
+    target: int, place: Numbers, gap: Numbers, start: Numbers, source: Places, column: Numbers
 ) -> float:
     """Find where the surfaces of a target and of the next one meet, px to the right of their border."""
     if column[target + 1] < column[target] + 1:  # the left one is the nearer
         x = max(source[target], 0)
         for _ in range(_PER_PIXEL):
-            x += joined[x] and place[x + 1] < target + 1
+            x += gap[x] < _FAR and place[x + 1] < target + 1
         edge = place[x] + _HALF
     else:
         x = max(source[target + 1], 0)
         for _ in range(_PER_PIXEL):
-            x -= x > 0 and joined[x - 1] and place[x - 1] > target
+            x -= x > 0 and gap[x - 1] < _FAR and place[x - 1] > target
         edge = start[x]
     return min(max(edge - target - _HALF, -_HALF), _HALF)
 
 
 @compiled
 def _soften(
-    image: Image, target: int, offset: float, column: Numbers, drawn: Image, share: Numbers, half: float
+    image: Image,
+    y: int,
+    target: int,
+    offset: float,
+    column: Numbers,
+    drawn: Image,
+    share: Numbers,
+    half: float,
 ) -> None:
     """Mix the colour of the surface that reaches across the border of two pixels of a row into the other."""
     own, other = (target + 1, target) if offset > 0 else (target, target + 1)
@@ -181,5 +228,6 @@ def _soften(
         share[own] = max(share[own] - amount, _ZERO)
         amount = _ONE
     for channel in range(3):
-        before = np.float32(drawn[own, channel])
-        drawn[own, channel] = before + (_seen(image, column[other], channel) - before) * amount + half
+        before = np.float32(drawn[channel, y, own])
+        color = _seen(image[channel, y], column[other])
+        drawn[channel, y, own] = before + (color - before) * amount + half

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from m2svid.warping.frames import write_frame
 from m2svid.warping.mask import blacken, close_hole
 from m2svid.warping.splat import warp
 
@@ -27,12 +26,12 @@ def warp_view(left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: see `warp`.
     """
-    warped, hole = torch.empty_like(left), torch.empty_like(disparity, dtype=torch.bool)
+    warped = torch.empty(left.shape, dtype=left.dtype, device=left.device)
+    hole = torch.empty(disparity.shape, dtype=torch.bool, device=left.device)
     views = (video.reshape(-1, *video.shape[-3:]) for video in (left, disparity, warped, hole))
     # One frame at a time: large temporaries cost more than what is done with them.
     for left_frame, disparity_frame, warped_frame, hole_frame in zip(*views, strict=True):
-        frame, hole_frame[:] = close_view(*warp(left_frame, disparity_frame))
-        write_frame(frame, warped_frame)
+        warped_frame[:], hole_frame[:] = close_view(*warp(left_frame, disparity_frame))
     return warped, hole
 
 

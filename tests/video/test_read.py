@@ -72,4 +72,6 @@ def test_rgb_is_what_ffmpeg_gives(tmp_path, pix_fmt, bits):
         dst_color_range="JPEG",
         interpolation=QUALITY,
     )
-    assert np.array_equal(frame.rgb(bits), wanted.to_ndarray())
+    rgb = frame.rgb(bits)
+    assert np.array_equal(rgb, wanted.to_ndarray())
+    assert rgb.transpose(2, 0, 1).flags.c_contiguous
