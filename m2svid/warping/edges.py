@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2svid.warping.frames import Flags, Numbers, compiled, each_frame
+from m2svid.warping.frames import Flags, Numbers, compiled, each_frame, find
 
 _SHARE = 1 / 170  # of the width that an edge may be smeared to either side: 3 px of 512
-_STEP, _SLOPE = (
-    np.float32(2),
-    np.float32(0.5),
-)  # px: smallest difference across an edge, and to both neighbours of a pixel in it
+_STEP = np.float32(2)  # px, smallest difference across an edge
+_SLOPE = np.float32(0.5)  # px, smallest difference of a pixel in it to neighbours on both sides
+_AHEAD = 16  # columns that are looked at together
 
 
 def clean_edges(disparity: Tensor, strength: float = 1.0) -> Tensor:
@@ -46,44 +45,45 @@ def _clean(smeared: Numbers, radius: int, cleaned: Numbers) -> None:
     """Fill `cleaned`, (H, W). Comparisons are written out because those of `max` also look for NaN."""
     height, width = smeared.shape
     highest, lowest = np.empty(width, np.float32), np.empty(width, np.float32)
-    steep = np.empty(width, np.bool_)
+    steep, places = np.empty(width, np.bool_), np.empty(width, np.int32)
     for y in range(height):
         cleaned[y] = smeared[y]
-        _look_around(smeared, y, 1, 0, width, highest, lowest)
+        _look_around(smeared, y, 1, 0, highest, lowest)
         _find_steep(smeared[y], highest, lowest, steep)
-        start = known = 0  # `known` columns have their extremes
-        while start < width:
-            if not steep[start]:
-                start += 1
-                continue
-            stop = start + 1
-            while stop < width and steep[stop]:
-                stop += 1
-            first, after = max(start - radius, known), min(stop + radius, width)
-            _look_around(smeared, y, radius, first, after, highest, lowest)
-            known = after
-            for x in range(start, stop):
-                high = low = smeared[y, x]
-                for column in range(max(x - radius, 0), min(x + radius + 1, width)):
-                    high = highest[column] if highest[column] > high else high
-                    low = lowest[column] if lowest[column] < low else low
-                if high - low > _STEP:
-                    cleaned[y, x] = high if 2 * smeared[y, x] >= high + low else low
-            start = stop
+        known = 0  # columns that have their extremes
+        for x in places[: find(steep, places)]:
+            first, after = max(x - radius, 0), min(x + radius + 1, width)
+            if after > known:
+                start, known = max(first, known), min(after + _AHEAD, width)
+                _look_around(smeared, y, radius, start, highest[start:known], lowest[start:known])
+            high = low = smeared[y, x]
+            for column in range(first, after):
+                high = highest[column] if highest[column] > high else high
+                low = lowest[column] if lowest[column] < low else low
+            if high - low > _STEP:
+                cleaned[y, x] = high if 2 * smeared[y, x] >= high + low else low
 
 
 @compiled
 def _look_around(
-    smeared: Numbers, y: int, radius: int, first: int, after: int, highest: Numbers, lowest: Numbers
+    smeared: Numbers, y: int, radius: int, start: int, highest: Numbers, lowest: Numbers
 ) -> None:
-    """Fill in the largest and smallest value up to `radius` above and below a row, (W,), in some columns."""
-    highest[first:after] = smeared[y, first:after]
-    lowest[first:after] = smeared[y, first:after]
-    for row in range(max(y - radius, 0), min(y + radius + 1, len(smeared))):
-        for x in range(first, after):
-            value = smeared[row, x]
-            highest[x] = value if value > highest[x] else highest[x]
-            lowest[x] = value if value < lowest[x] else lowest[x]
+    """Fill in the largest and smallest value up to `radius` above and below a row, in columns from one on.
+
+    The loops are as simple as they can be, so that the processor runs each for several pixels at once.
+    """
+    width = len(highest)
+    own = smeared[y, start : start + width]
+    for x in range(width):
+        highest[x] = own[x]
+    for x in range(width):
+        lowest[x] = own[x]
+    for other in range(max(y - radius, 0), min(y + radius + 1, len(smeared))):
+        row = smeared[other, start : start + width]
+        for x in range(width):
+            highest[x] = row[x] if row[x] > highest[x] else highest[x]
+        for x in range(width):
+            lowest[x] = row[x] if row[x] < lowest[x] else lowest[x]
 
 
 @compiled
@@ -91,8 +91,8 @@ def _find_steep(own: Numbers, highest: Numbers, lowest: Numbers, steep: Flags) -
     """Fill in which pixels of a row, (W,), lie between higher and lower ones beside them."""
     last = len(own) - 1
     steep[0] = _is_steep(own, highest, lowest, 0, 0, min(1, last))
-    for x in range(1, last):
-        steep[x] = _is_steep(own, highest, lowest, x - 1, x, x + 1)
+    for left in range(last - 1):
+        steep[left + 1] = _is_steep(own, highest, lowest, left, left + 1, left + 2)
     steep[last] = _is_steep(own, highest, lowest, max(last - 1, 0), last, last)
 
 
