@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import torch
 
 from m2svid.convert.makers import Maker, Pictures
-from m2svid.convert.overlap import ahead, side_by_side
+from m2svid.convert.overlap import Worker, ahead, side_by_side
 from m2svid.convert.report import Advance, Event, Reporter
 from m2svid.convert.task import Task
 from m2svid.convert.work_folder import WorkFolder
@@ -27,10 +27,9 @@ from m2svid.video.shots import Shot, Survey
 from m2svid.video.sliding import Sliding
 from m2svid.video.write import PicturePiece, PieceWriter
 
-_SMALL = 1 << 23  # px of a picture; encoders keep a window of them
+_BEHIND = 4  # frames that an encoder may be behind
 
 Pieces = dict[str, PieceWriter | PicturePiece]
-Made = tuple[Window, Pieces, ShotDepth | None]  # the depth is that of the shot, where the window is its last
 Windows = list[tuple[Window, Window | None]]  # each with the one that follows it
 
 
@@ -52,23 +51,21 @@ class _Ready:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A frame that is made alone.
+class _Place:
+    """Where a frame belongs.
 
     Attributes:
-        window: that it belongs to.
-        is_last: of its window.
+        window: that emits it.
+        is_last: of those that the window emits.
         depth: of the shot, where the window is its last.
-        task: makes the frame's pictures.
     """
 
     window: Window
     is_last: bool
     depth: ShotDepth | None
-    task: Callable[[], Pictures]
 
-    def done(self) -> tuple[_Job, Pictures]:
-        return self, self.task()
+
+Made = Iterator[tuple[_Place, Pictures]]
 
 
 class _StoppedError(Exception):
@@ -78,10 +75,10 @@ class _StoppedError(Exception):
 class Line:
     """Make the windows of shots with one maker, and keep each when it is finished.
 
-    Frames that are made together go through three threads: one decodes, estimates depth and warps, one window
-    ahead; the caller's makes the views; one encodes what the encoder has kept back, and writes the piece.
-    Models of depth and views take turns. Frames that are made alone stream: the caller's thread decodes and
-    encodes, and as many as torch has make their pictures, of one frame more than there are threads at a time.
+    A thread decodes, estimates depth and warps the next window of frames that are made together, while the
+    caller's makes one; models of depth and views take turns. Frames that are made alone stream: the caller's
+    thread decodes, and as many as torch has make their pictures, of one frame more than there are threads at
+    a time. Two threads encode, each every other window: while one ends, the other begins.
 
     Args:
         task: what to make.
@@ -107,42 +104,42 @@ class Line:
         Raises:
             UserError: as of `Runner.run`; what is finished by then is kept.
         """
-        pending: deque[Future[None]] = deque()
         made = self._together(waiting) if self._maker.together else self._alone(waiting)
-        threads = 2 if not self._maker.together and self._is_small() else 1
-        with closing(self._frames), ThreadPoolExecutor(threads) as pool, closing(made):
+        with closing(self._frames), Worker(_BEHIND) as one, Worker(_BEHIND) as other, closing(made):
+            encoders = cycle([one, other])
+            encoder, pieces = next(encoders), Pieces()
+            before: Future[None] | None = None
             try:
-                for window, pieces, depth in made:
-                    if len(pending) == threads:
-                        pending.popleft().result()
-                    before = pending[-1] if pending else None
-                    pending.append(pool.submit(self._finish, window, pieces, depth, before))
-                for last in pending:
-                    last.result()
+                for place, pictures in made:
+                    encoder.do(self._add, place.window, pieces, pictures)
+                    if place.is_last:
+                        before = encoder.do(self._finish, place, pieces, before)
+                        encoder, pieces = next(encoders), Pieces()
+                one.wait()
+                other.wait()
             except BaseException:
                 self._stopped.set()
                 raise
 
-    def _is_small(self) -> bool:
-        """True where two encoders may end at once, as one of them keeps little more than a core busy."""
-        encodings = [target.encoding for target in self._task.targets.values()]
-        return all(each is None or each.width * each.height <= _SMALL for each in encodings)
-
-    def _together(self, waiting: deque[list[Window]]) -> Iterator[Made]:
+    def _together(self, waiting: deque[list[Window]]) -> Made:
         with closing(ahead(self._prepared(waiting))) as prepared:
             for ready in prepared:
-                yield ready.window, self._made(ready), ready.depth
+                window = ready.window
+                shared = self._work.load_tail(window.index - 1) if window.shared else None
+                with self._device:
+                    pictures, made = self._maker.make(window, ready.prepared, shared)
+                if ready.kept:
+                    self._work.save_tail(window.index, made[:, -ready.kept :])
+                for count, views in enumerate(pictures, 1):
+                    yield _Place(window, count == window.num_emitted, ready.depth), views
 
-    def _alone(self, waiting: deque[list[Window]]) -> Iterator[Made]:
-        pieces: Pieces = {}
-        with closing(side_by_side(_Job.done, self._jobs(waiting), torch.get_num_threads())) as done:
-            for job, pictures in done:
-                pieces = pieces or self._pieces(job.window)
-                for name, planes in pictures.items():
-                    pieces[name].add(planes)
-                if job.is_last:
-                    yield job.window, pieces, job.depth
-                    pieces = {}
+    def _alone(self, waiting: deque[list[Window]]) -> Made:
+        def work(job: tuple[_Place, Callable[[], Pictures]]) -> tuple[_Place, Pictures]:
+            place, task = job
+            return place, task()
+
+        with closing(side_by_side(work, self._jobs(waiting), torch.get_num_threads())) as done:
+            yield from done
 
     def _shots(self, waiting: deque[list[Window]]) -> Iterator[tuple[Windows, ShotDepth | None]]:
         """The windows of each shot that are not done, and its depth."""
@@ -160,14 +157,14 @@ class Line:
                 self._report.say(Event("shot", text, {"shot": shot.index}))
                 yield undone, None if self._maker.depth is None else self._depth_of(shot)
 
-    def _jobs(self, waiting: deque[list[Window]]) -> Iterator[_Job]:
+    def _jobs(self, waiting: deque[list[Window]]) -> Iterator[tuple[_Place, Callable[[], Pictures]]]:
         for windows, depth in self._shots(waiting):
             for window, _ in windows:
                 ending = depth if window is windows[-1][0] else None
                 for index in range(window.start, window.stop):
                     (frame,) = self._frames.get(index, index + 1)
-                    task = self._maker.task(window, frame, depth)
-                    yield _Job(window, index == window.stop - 1, ending, task)
+                    place = _Place(window, index == window.stop - 1, ending)
+                    yield place, self._maker.task(window, frame, depth)
 
     def _prepared(self, waiting: deque[list[Window]]) -> Iterator[_Ready]:
         for windows, depth in self._shots(waiting):
@@ -192,40 +189,25 @@ class Line:
                 depth.prepare(advance)
         return depth
 
-    def _made(self, ready: _Ready) -> Pieces:
-        """Make a window, and give its pictures to encoders."""
-        window = ready.window
-        shared = self._work.load_tail(window.index - 1) if window.shared else None
-        with self._device:
-            pictures, made = self._maker.make(window, ready.prepared, shared)
-        if ready.kept:
-            self._work.save_tail(window.index, made[:, -ready.kept :])
-        pieces = self._pieces(window)
-        for views in pictures:
-            for name, planes in views.items():
-                pieces[name].add(planes)
-        return pieces
+    def _add(self, window: Window, pieces: Pieces, pictures: Pictures) -> None:
+        """Encode the pictures of a frame; the pieces of the window are begun with its first."""
+        for name, planes in pictures.items():
+            if name not in pieces:
+                encoding, path = self._task.targets[name].encoding, self._work.piece(name, window.index)
+                pieces[name] = PieceWriter(encoding, path) if encoding else PicturePiece(path)
+            pieces[name].add(planes)
 
-    def _pieces(self, window: Window) -> Pieces:
-        pieces: Pieces = {}
-        for name, target in self._task.targets.items():
-            path = self._work.piece(name, window.index)
-            pieces[name] = PieceWriter(target.encoding, path) if target.encoding else PicturePiece(path)
-        return pieces
-
-    def _finish(
-        self, window: Window, pieces: Pieces, depth: ShotDepth | None, before: Future[None] | None
-    ) -> None:
+    def _finish(self, place: _Place, pieces: Pieces, before: Future[None] | None) -> None:
         """Write the pieces of a window, and count it when the one before is finished."""
         for piece in pieces.values():
             piece.finish()
         if before is not None:
             before.result()
-        if window.shared:
-            self._work.drop_tail(window.index - 1)
-        if depth is not None:
-            depth.remove()
-        self._advance(window.num_emitted)
+        if place.window.shared:
+            self._work.drop_tail(place.window.index - 1)
+        if place.depth is not None:
+            place.depth.remove()
+        self._advance(place.window.num_emitted)
 
 
 def is_done(task: Task, work: WorkFolder, window: Window) -> bool:

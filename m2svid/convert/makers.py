@@ -19,7 +19,7 @@ from m2svid.convert.report import Event
 from m2svid.depth.base import DepthEstimator
 from m2svid.depth.shot import ShotDepth, to_disparity
 from m2svid.inference.memory import MemoryPlan
-from m2svid.inference.windows import WITHOUT_MODEL, Window
+from m2svid.inference.windows import Window
 from m2svid.video.colormap import colorize
 from m2svid.video.hdr import from_view
 from m2svid.video.info import VideoInfo
@@ -49,7 +49,7 @@ class Maker(ABC):
     """
 
     together: bool = False
-    window: int = WITHOUT_MODEL
+    window: int = 16
     overlap: int = 0
     depth: DepthEstimator | None = None
     memory: MemoryPlan | None = None

@@ -119,7 +119,7 @@ def make_moment(input: Path, chosen: Options, models: Models | None = None) -> M
     chosen.placement(width, (0.0, 1.0))  # checks the disparity before models are opened
     depths = models.depths(chosen, chosen.depth_range)
     (inpainter,) = models.inpainters(chosen, depths)
-    count = inpainter.window if chosen.needs_model else 1
+    count = inpainter.window
     part = whole if whole.is_picture else open_film(input, replace(chosen, end=f"+{count}f"))
     film = survey(part, chosen.cuts and count > 1)
     shot = film.shots[0]

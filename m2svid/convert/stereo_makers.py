@@ -33,6 +33,11 @@ from m2svid.video.sliding import Sliding
 from m2svid.video.write import Encoding
 from m2svid.warping.edges import clean_edges
 
+# Frames that are made alone need no windows but to be kept: long ones need fewer key frames, and more memory in
+# the encoder.
+_SHORTEST, _LONGEST = 16, 48  # frames
+_KEPT = 200_000_000  # px
+
 
 @dataclass(frozen=True)
 class Eye:
@@ -94,10 +99,13 @@ class StereoMaker(Maker):
         self._right = RightView(inpainter, options.blend, options.match_color, fps, self._bits)
         self.together, self.memory = inpainter.together, inpainter.memory
         self.window, self.overlap = inpainter.window, inpainter.overlap
+        if not inpainter.together:
+            size = encoding.width * encoding.height if encoding else _KEPT
+            self.window = max(_SHORTEST, min(_KEPT // size, _LONGEST))
 
     @property
     def settings(self) -> dict[str, Any]:
-        return super().settings | dict(self._right.inpainter.settings)
+        return super().settings | {"window": self.window} | dict(self._right.inpainter.settings)
 
     def describe(self) -> list[Event]:
         layout, encoding = self._options.layout, self._encoding

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from m2svid.inference.memory import MemoryPlan
-from m2svid.inference.windows import WITHOUT_MODEL
 from m2svid.warping.fill import fill_smoothly
 from m2svid.warping.surface import warp_surfaces
 from m2svid.warping.view import warp_view
@@ -83,7 +82,7 @@ class BackgroundFill(Inpainter):
     The hole may also be the share of each pixel that is to be filled, float32 in [0, 1].
     """
 
-    window, overlap, together = WITHOUT_MODEL, 0, False
+    window, overlap, together = 1, 0, False
     description = "holes filled from the background around them (no model)"
 
     def warp(self, left: Tensor, disparity: Tensor) -> tuple[Tensor, Tensor]:

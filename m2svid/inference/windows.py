@@ -11,8 +11,6 @@ from torch import Tensor
 from m2svid.errors import UserError
 from m2svid.video.shots import Shot
 
-WITHOUT_MODEL = 16  # frames of a window where no model looks at them together
-
 
 @dataclass(frozen=True)
 class Window:

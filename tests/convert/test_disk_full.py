@@ -21,8 +21,8 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 @pytest.fixture
 def call(tmp_path):
-    film = make_film(tmp_path / "film.mp4", 40)
-    options = {"depth": str(make_depth(tmp_path / "depth.npz", 40)), "refine": "none", "progress": "quiet"}
+    film = make_film(tmp_path / "film.mp4", 100)
+    options = {"depth": str(make_depth(tmp_path / "depth.npz", 100)), "refine": "none", "progress": "quiet"}
     return lambda output: convert(str(film), tmp_path / output, **options)
 
 

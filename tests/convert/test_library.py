@@ -13,18 +13,18 @@ from tests.convert.films import make_depth, make_film, read_rgb
 
 @pytest.fixture
 def options(tmp_path):
-    return {"refine": "none", "depth": str(make_depth(tmp_path / "depth.npz", 30))}
+    return {"refine": "none", "depth": str(make_depth(tmp_path / "depth.npz", 70))}
 
 
 def test_a_program_converts_and_is_told(tmp_path, options, capsys):
-    film = make_film(tmp_path / "film.mp4", 30, cuts=(12,))
+    film = make_film(tmp_path / "film.mp4", 70, cuts=(12,))
     events = []
     result = m2svid.convert(str(film), tmp_path / "out.mp4", on_event=events.append, layout="tb", **options)
     assert result == {film: tmp_path / "out.mp4"}
-    assert read_rgb(tmp_path / "out.mp4").shape == (30, 96, 64, 3)
+    assert read_rgb(tmp_path / "out.mp4").shape == (70, 96, 64, 3)
     steps = [event.fields for event in events if event.name == "progress"]
     done = [(step["done"], step["total"]) for step in steps if step["stage"] == "frames"]
-    assert done == [(12, 30), (28, 30), (30, 30)]  # two shots in windows of 16
+    assert done == [(12, 70), (60, 70), (70, 70)]  # two shots in windows of up to 48
     assert [event.fields["shots"] for event in events if event.name == "plan"] == [[0, 12]]
     assert events[-1].name == "done" and events[-1].text == f"{tmp_path / 'out.mp4'} is complete"
     shown = capsys.readouterr()
@@ -32,7 +32,7 @@ def test_a_program_converts_and_is_told(tmp_path, options, capsys):
 
 
 def test_several_films_and_mistakes(tmp_path, options):
-    films = [make_film(tmp_path / f"{name}.mp4", 30) for name in "ab"]
+    films = [make_film(tmp_path / f"{name}.mp4", 70) for name in "ab"]
     made = m2svid.convert(films, str(tmp_path / "out"), progress="quiet", **options)
     assert made == {film: tmp_path / "out" / f"{film.stem}_LRF_Full_SBS.mp4" for film in films}
     events = []

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from m2svid.convert.overlap import ahead, side_by_side
+from m2svid.convert.overlap import Worker, ahead, side_by_side
 
 
 def test_the_next_item_is_made_while_one_is_used_and_no_more():
@@ -56,3 +56,39 @@ def test_work_runs_side_by_side_and_comes_in_order():
         return place**2
 
     assert list(side_by_side(work, range(9), 3)) == [place**2 for place in range(9)]
+
+
+def test_a_worker_makes_calls_in_order_and_is_no_more_than_some_behind():
+    open_gate, made = threading.Event(), []
+    with Worker(2) as worker:
+        worker.do(open_gate.wait, 5)
+        for place in range(2):
+            worker.do(made.append, place)
+        late = threading.Thread(target=worker.do, args=(made.append, 2))
+        late.start()
+        late.join(0.05)
+        assert late.is_alive() and made == []
+        open_gate.set()
+        late.join(5)
+        worker.wait()
+        assert made == [0, 1, 2]
+
+
+def test_a_worker_makes_no_call_after_one_that_failed():
+    made = []
+    with Worker(9) as worker:
+        worker.do(made.append, 0)
+        worker.do([].pop)
+        worker.do(made.append, 1)
+        with pytest.raises(IndexError, match="empty"):
+            worker.wait()
+    assert made == [0]
+
+
+def test_a_worker_makes_the_calls_that_are_waiting_when_its_context_ends_in_an_error():
+    made = []
+    with pytest.raises(KeyboardInterrupt), Worker(9) as worker:
+        for place in range(5):
+            worker.do(lambda place=place: (time.sleep(0.01), made.append(place)))
+        raise KeyboardInterrupt
+    assert made == [0, 1, 2, 3, 4]

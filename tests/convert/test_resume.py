@@ -29,8 +29,8 @@ CALL = (
     "chosen", [{"depth_range": "shot"}, {"max_disparity": "auto", "convergence": "auto"}]
 )
 def test_killed_run_continues_to_the_identical_file(tmp_path, chosen):
-    film = make_film(tmp_path / "film.mkv", 60, size=(160, 120), cuts=(37,), sound=1)
-    depth = make_depth(tmp_path / "depth.npz", 60)
+    film = make_film(tmp_path / "film.mkv", 180, size=(160, 120), cuts=(97,), sound=1)
+    depth = make_depth(tmp_path / "depth.npz", 180)
     options = {
         "input": str(film),
         "depth": str(depth),
@@ -79,8 +79,8 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
 
 
 def test_finished_windows_are_not_made_again(tmp_path, monkeypatch):
-    film = make_film(tmp_path / "film.mp4", 40)
-    options = {"depth": str(make_depth(tmp_path / "depth.npz", 40)), "refine": "none", "progress": "quiet"}
+    film = make_film(tmp_path / "film.mp4", 100)
+    options = {"depth": str(make_depth(tmp_path / "depth.npz", 100)), "refine": "none", "progress": "quiet"}
     made = []
     whole = WorkFolder.remove
 

@@ -20,7 +20,7 @@ from m2svid.ui.queue import Queue
 from tests.convert.films import make_depth, make_film
 from tests.ui.served import Served, served
 
-FRAMES = 64
+FRAMES = 240
 
 
 @pytest.fixture
