@@ -16,6 +16,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from m2svid.bench.process import measured
 from m2svid.convert.setup import Models
@@ -40,6 +41,7 @@ def run(
     width: int = 512,
     height: int = 512,
     disparity: float = 25,
+    film: Path | None = None,
     long_frames: int = 0,
     weights: Path | None = None,
     window: int = WINDOW,
@@ -58,6 +60,8 @@ def run(
         width: of a view, px.
         height: of a view, px.
         disparity: largest, px.
+        film: to measure on, all of it, with one map of depth for all frames; None makes one, whose depth has
+            a map for each frame. `frames`, `width` and `height` are for that.
         long_frames: length of a second, longer film, to see what memory its conversion takes more; 0 = none.
         weights: folder of a model, whose stage is timed on one window, too.
         window: frames of that window.
@@ -65,10 +69,16 @@ def run(
         device: where the model runs.
         dtype: numbers that it calculates with.
     """
-    result: dict[str, float | int | str] = {"frames": frames, "width": width, "height": height}
-    result["threads"] = torch.get_num_threads()
+    result: dict[str, float | int | str] = {"threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as folder:
-        film, depth = make_film(Path(folder), frames, width, height)
+        if film is None:
+            film, depth = make_film(Path(folder), frames, width, height)
+        else:
+            width, height, depth = Video(film).info.width, Video(film).info.height, Path(folder) / "depth.npy"
+            frames = sum(1 for _ in Video(film).frames())
+            np.save(depth, _map(width, height))
+            result["film"] = film.name
+        result |= {"frames": frames, "width": width, "height": height}
         for name, spent in _stages(Video(film), depth, disparity, Path(folder) / "piece").items():
             result[f"{name}_frames_per_s"] = round(min(frames, WINDOW) / spent, 2)
         if weights is not None:
@@ -81,14 +91,14 @@ def run(
             }
             result |= {"refine_peak_gb": round(took["gb"], 3), "refine_device_gb": round(device_gb, 3)}
         reference = _time(lambda: _reference(Video(film), Path(folder) / "piece"))
-        seconds, took = measured(_convert, film, depth, disparity)
+        seconds, took = measured(_convert, film, depth, disparity, Path(folder))
         result["convert_frames_per_s"] = round(frames / seconds, 2)
         result["convert_peak_gb"] = round(took["gb"], 3)
         result["decode_and_encode_frames_per_s"] = round(frames / reference, 2)
         result["ratio"] = round(seconds / reference, 3)
         if long_frames:
             film, depth = make_film(Path(folder), long_frames, width, height)
-            seconds, longer = measured(_convert, film, depth, disparity)
+            seconds, longer = measured(_convert, film, depth, disparity, Path(folder))
             result["long_frames"] = long_frames
             result["long_convert_frames_per_s"] = round(long_frames / seconds, 2)
             result["long_convert_peak_gb"] = round(longer["gb"], 3)
@@ -96,9 +106,9 @@ def run(
     return result
 
 
-def _convert(film: Path, depth: Path, disparity: float) -> float:
+def _convert(film: Path, depth: Path, disparity: float, folder: Path) -> float:
     options = {"depth": str(depth), "max_disparity": float(disparity), "refine": "none", "progress": "quiet"}
-    output = film.with_name(f"{film.stem}_sbs.mp4")
+    output = folder / f"{film.stem}_sbs.mp4"
     seconds = _time(lambda: convert(str(film), output, **options))
     if (found := sum(1 for _ in Video(output).frames())) != (wanted := sum(1 for _ in Video(film).frames())):
         raise RuntimeError(f"{found} frames came out of {wanted}")
@@ -165,9 +175,7 @@ def make_film(folder: Path, frames: int, width: int, height: int) -> tuple[Path,
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 256, (height // 4 + 1, width // 4 + frames + 1, 3), dtype=np.uint8)
     texture = np.kron(texture, np.ones((4, 4, 1), np.uint8))
-    maps = np.repeat(np.linspace(0, 0.5, height, dtype=np.float32)[:, None], width, 1)
-    maps[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = 1
-    np.savez(depth, depth=np.broadcast_to(maps, (frames, height, width)))
+    np.savez(depth, depth=np.broadcast_to(_map(width, height), (frames, height, width)))
     with av.open(str(film), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(24000, 1001), options={"preset": "veryfast"})
         stream.width, stream.height = width, height
@@ -176,6 +184,13 @@ def make_film(folder: Path, frames: int, width: int, height: int) -> tuple[Path,
             container.mux(stream.encode(av.VideoFrame.from_ndarray(view, "rgb24")))
         container.mux(stream.encode(None))
     return film, depth
+
+
+def _map(width: int, height: int) -> NDArray[np.float32]:
+    """(H, W), 1 = near."""
+    depth = np.repeat(np.linspace(0, 0.5, height, dtype=np.float32)[:, None], width, 1)
+    depth[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = 1
+    return depth
 
 
 def _reference(video: Video, piece: Path) -> None:

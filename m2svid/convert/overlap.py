@@ -43,7 +43,7 @@ def side_by_side(work: Callable[[T], U], items: Iterable[T], threads: int) -> It
 
 
 class Worker:
-    """A thread that makes calls in the order in which they are given; used as a context, which waits for them.
+    """A thread that makes calls in the order in which they come; used as a context, which waits for them.
 
     Where one fails, those after it are not made: they fail with the same error.
 

@@ -8,6 +8,7 @@ from m2svid.attention import Disoccluded
 from m2svid.bench.convert import run
 from m2svid.model.conditioning import Conditioning
 from m2svid.training.backbone import SmallRandom
+from tests.convert.films import make_film
 from tests.tiny_run import forks
 
 
@@ -22,6 +23,13 @@ def test_every_stage_has_a_speed():
     stages = ("read", "depth_from_file", "warp", "fill", "write", "convert", "decode_and_encode")
     assert all(found[f"{stage}_frames_per_s"] > 0 for stage in stages)
     assert (found["frames"], found["width"], found["height"]) == (4, 64, 48)
+
+
+def test_a_film_of_ones_own_is_measured_and_nothing_is_written_beside_it(tmp_path):
+    film = make_film(tmp_path / "film.mkv", 5, sound=1)
+    found = run(frames=100, width=8, film=film, disparity=4)
+    assert (found["film"], found["frames"], found["width"], found["height"]) == ("film.mkv", 5, 64, 48)
+    assert found["ratio"] > 0 and list(tmp_path.iterdir()) == [film]
 
 
 def test_the_model_and_a_longer_film_are_measured_when_asked_for(tmp_path):
