@@ -33,8 +33,8 @@ from m2svid.video.sliding import Sliding
 from m2svid.video.write import Encoding
 from m2svid.warping.edges import clean_edges
 
-# Frames that are made alone are in windows only to be kept. Each begins with a key frame, which is large and slow
-# to encode; the encoder holds a whole one.
+# Frames that are made alone are in windows only to be kept. Each window begins with a key frame, which is
+# large and slow to encode, and the encoder may hold all of it.
 _SHORTEST, _LONGEST = 16, 48  # frames
 _KEPT = 200_000_000  # px
 
