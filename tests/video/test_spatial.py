@@ -68,7 +68,7 @@ def planes(rgb: np.ndarray) -> list[np.ndarray]:
 
 @pytest.fixture
 def run(tmp_path):
-    film = make_film(tmp_path / "film.mkv", 30, size=(98, 74), sound=1)
+    film = make_film(tmp_path / "film.mkv", 30, size=(98, 74), cuts=(14,), sound=1)
     options = {"depth": str(make_depth(tmp_path / "depth.npz", 30, (49, 37))), "refine": "none"}
 
     def call(name: str, layout: str = "spatial", **more) -> Path:
