@@ -5,6 +5,8 @@ Shapes: ... any leading dimensions, H W pixels.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -68,15 +70,18 @@ def fill_smoothly(warped: Tensor, hole: Tensor) -> Tensor:
     def fill(warped: Tensor, hole: Tensor, filled: Tensor) -> None:
         image, share, made = warped.numpy(), hole[0].float().numpy(), filled.numpy()
         np.copyto(made, image)
-        if not share.any():
+        count = _count(share)
+        if not count:
             return
-        levels = [_halve_view(image, share)]
+        gone, weight = np.empty((3, count), np.int32), np.empty(count, np.float32)
+        levels = [_halve_view(image, share, gone, weight)]
         while min(levels[-1].shape[1:]) > _SMALLEST:
             levels.append(_halve(levels[-1]))
-        around = levels[-1][:3] / levels[-1][3:].clip(1e-6)
-        for level in reversed(levels[:-1]):
-            around = _mix(level, around)
-        _fill(image, share, around, made, np.float32(0.5 if image.dtype == np.uint8 else 0))
+        levels[-1][:3] /= levels[-1][3:].clip(_LEAST)
+        for around, level in pairwise(reversed(levels)):
+            _mix(level, around)
+        half = np.float32(0.5 if image.dtype == np.uint8 else 0)
+        _fill(image, share, gone, weight, levels[0], made, half)
 
     filled = torch.empty(warped.shape, dtype=warped.dtype)
     each_frame(fill, warped.contiguous(), hole.contiguous(), filled)
@@ -84,25 +89,40 @@ def fill_smoothly(warped: Tensor, hole: Tensor) -> Tensor:
 
 
 @compiled
-def _halve_view(image: Image, share: Numbers) -> Numbers:
-    """(3, H, W), (H, W) -> (4, H/2, W/2), rounded up: means of the weighted colours and of the weight."""
+def _count(share: Numbers) -> int:
+    """Count the pixels of (H, W) of which a share is to be filled."""
+    count = 0
+    for y in range(len(share)):
+        for x in range(share.shape[1]):
+            count += share[y, x] > 0
+    return count
+
+
+@compiled
+def _halve_view(image: Image, share: Numbers, gone: Places, own: Numbers) -> Numbers:
+    """(3, H, W), (H, W) -> (4, H/2, W/2), rounded up: means of the weighted colours and of the weight. Fill
+    in row, column and source's column of the pixels to fill, (3, N), and their weights, (N,)."""
     height, width = share.shape
     half = np.empty((4, (height + 1) // 2, (width + 1) // 2), np.float32)
     weight, source = np.empty(width, np.float32), np.empty(width, np.int32)
     flags, holes = np.empty(width, np.bool_), np.empty(width, np.int32)
     total = np.zeros((4, width + width % 2), np.float32)
+    stop = 0
     for y in range(height):
+        start = stop
         found = holes[: _weigh(share[y], weight, source, flags, holes)]
         for x in range(width):
             total[3, x] += weight[x]
         for x in found:
-            weight[x] = 0
+            gone[0, stop], gone[1, stop], gone[2, stop], own[stop] = y, x, source[x], weight[x]
+            weight[x] = 0  # below, it is added by itself
+            stop += 1
         for channel in range(3):
             row, sums = image[channel, y], total[channel]
             for x in range(width):
                 sums[x] += weight[x] * np.float32(row[x])
-            for x in found:
-                sums[x] += _SIDE * np.float32(row[source[x]])
+            for at in range(start, stop):
+                sums[gone[1, at]] += own[at] * np.float32(row[gone[2, at]])
         if y % 2 or y == height - 1:
             part = np.float32(0.25 if y % 2 else 0.5)  # of a pixel in the mean
             for channel in range(4):
@@ -114,9 +134,9 @@ def _halve_view(image: Image, share: Numbers) -> Numbers:
 
 
 @compiled
-def _weigh(share: Numbers, weight: Numbers, source: Places, flags: Flags, holes: Places) -> int:
-    """Fill in, for a row, (W,), what each pixel counts in means, the pixel whose colour it has there, and
-    which pixels are holes all over; tell how many. `flags` are written over.
+def _weigh(share: Numbers, weight: Numbers, source: Places, flags: Flags, found: Places) -> int:
+    """Fill in, for a row, (W,), what each pixel counts in means, which pixels are to be filled, and whose
+    colour these have in means; tell how many. `flags` are written over.
 
     A hole has the colour of the background beside it. What lies to the left of a hole is likely to be its
     occluder, unless another hole lies there; a hole at the right border has none.
@@ -124,18 +144,25 @@ def _weigh(share: Numbers, weight: Numbers, source: Places, flags: Flags, holes:
     width = len(share)
     reach = max(1, width // _REACH)
     for x in range(width):
-        weight[x], source[x], flags[x] = 1 - share[x], x, share[x] == 1
-    count = find(flags, holes)
+        weight[x] = 1 - share[x]
+    for x in range(width):
+        flags[x] = share[x] > 0
+    count = find(flags, found)
     at = clear = 0
     while at < count:
-        start, stop = holes[at], holes[at]
-        while at < count and holes[at] == stop:
+        start = stop = found[at]
+        while at < count and found[at] == stop and share[stop] == 1:
             stop, at = stop + 1, at + 1
+        if stop == start:  # there is something of its own
+            source[start], at = start, at + 1
+            continue
         if stop < width:
             weight[max(start - reach, clear, 0) : start] *= _OCCLUDER
             source[start:stop] = stop
         elif start:
             source[start:stop] = start - 1
+        else:
+            source[start:stop] = np.arange(width)
         weight[start:stop] = _SIDE
         clear = stop + reach
     return count
@@ -165,11 +192,10 @@ def _halve_line(line: Numbers, part: float, half: Numbers) -> None:
 
 
 @compiled
-def _mix(level: Numbers, around: Numbers) -> Numbers:
-    """(4, H, W), (3, H/2, W/2) -> (3, H, W): a level's own means as far as they have weight, and for the rest
-    the coarser ones."""
+def _mix(level: Numbers, around: Numbers) -> None:
+    """Fill in means of a level, (4, H, W): its own as far as they have weight, and for the rest the coarser
+    ones, (4, H/2, W/2), which are mixed already."""
     height, width = level.shape[1:]
-    mixed = np.empty((3, height, width), np.float32)
     count = around.shape[2]
     line, mean = np.empty(count + 2, np.float32), np.empty(2 * count, np.float32)
     for y in range(height):
@@ -186,8 +212,7 @@ def _mix(level: Numbers, around: Numbers) -> Numbers:
             for x in range(width):
                 own = color[x] / max(weight[x], _LEAST)
                 share = weight[x] * _SATURATION
-                mixed[channel, y, x] = mean[x] + (own - mean[x]) * share if share < 1 else own
-    return mixed
+                color[x] = mean[x] + (own - mean[x]) * share if share < 1 else own
 
 
 @compiled
@@ -197,27 +222,21 @@ def _beside(at: int, count: int) -> tuple[int, int]:
 
 
 @compiled
-def _fill(image: Image, share: Numbers, around: Numbers, made: Image, half: float) -> None:
-    """Fill in the holes of a view, (3, H, W), of which (3, H/2, W/2) is around; `half` rounds a colour."""
-    height, width = share.shape
-    weight, source = np.empty(width, np.float32), np.empty(width, np.int32)
-    flags, holes, gone = np.empty(width, np.bool_), np.empty(width, np.int32), np.empty(width, np.int32)
-    for y in range(height):
-        for x in range(width):
-            flags[x] = share[y, x] > 0
-        found = gone[: find(flags, gone)]
-        if not len(found):
-            continue
-        _weigh(share[y], weight, source, flags, holes)
+def _fill(
+    image: Image, share: Numbers, gone: Places, weight: Numbers, around: Numbers, made: Image, half: float
+) -> None:
+    """Fill in pixels of a view, (3, H, W), of which (4, H/2, W/2) is around; `half` rounds a colour.
+
+    Row, column and source's column of the pixels are (3, N), their weights (N,).
+    """
+    for at in range(len(weight)):
+        y, x, source = gone[0, at], gone[1, at], gone[2, at]
         y0, y1 = _beside(y, around.shape[1])
-        for x in found:
-            x0, x1 = _beside(x, around.shape[2])
-            own = min(weight[x] * _SATURATION, np.float32(1))
-            for channel in range(3):
-                near, far = around[channel, y0], around[channel, y1]
-                mean = _NEAR * (_NEAR * near[x0] + _FAR * near[x1]) + _FAR * (
-                    _NEAR * far[x0] + _FAR * far[x1]
-                )
-                known, beside = np.float32(image[channel, y, x]), np.float32(image[channel, y, source[x]])
-                color = mean + (beside - mean) * own
-                made[channel, y, x] = known + (color - known) * share[y, x] + half
+        x0, x1 = _beside(x, around.shape[2])
+        own = min(weight[at] * _SATURATION, np.float32(1))
+        for channel in range(3):
+            near, far = around[channel, y0], around[channel, y1]
+            mean = _NEAR * (_NEAR * near[x0] + _FAR * near[x1]) + _FAR * (_NEAR * far[x0] + _FAR * far[x1])
+            known, beside = np.float32(image[channel, y, x]), np.float32(image[channel, y, source])
+            color = mean + (beside - mean) * own
+            made[channel, y, x] = known + (color - known) * share[y, x] + half
