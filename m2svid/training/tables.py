@@ -78,7 +78,9 @@ def table(
 
     Models are trained as runs of their own, such as runs/e2e+table5_a, and shared by rows and tables. What is
     there already is kept: a finished run isn't trained again, a stopped one continues, and rows aren't
-    measured again unless their weights are newer. Results go to runs/tables, for `report`.
+    measured again unless their weights are newer. Results go to a folder in runs/tables that is named after
+    the configuration files, for `report`; the table that is shown, to a file there that is named after the
+    seeds and regions.
 
     Args:
         number: 1, 4, 5, 6, 7, 8 or 10.
@@ -92,17 +94,20 @@ def table(
         configs: folder of the configuration files.
 
     Raises:
-        UserError: there is no such table, or files are missing; or a run fails.
+        UserError: there is no such table, or files are missing; the folder holds results of other weights; or
+            a run fails.
     """
     if number not in TABLES:
         raise UserError(f"there is no table {number} to make: choose from {', '.join(map(str, TABLES))}")
     job = _Job(number, small, configs, overlays or [], weights or {}, films)
-    results = [job.results(seed) for seed in (seeds or [0])]
+    plans = {seed: job.plan(seed) for seed in sorted(seeds or [0])}
+    results = [job.results(seed, methods, runs) for seed, (methods, runs) in plans.items()]
     text = show(TABLES[number], results, REGIONS.get(number, ()), regions)
-    with whole(job.folder / "table.md") as temporary:
+    path = job.folder / f"table_seed{'+'.join(map(str, plans))}{'_masked' * (regions == 'masked')}.md"
+    with whole(path) as temporary:
         temporary.write_text(text)
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
-    log.info("every value is in %s; `report %s` compares the rows with intervals", job.folder, job.folder)
+    log.info("this is %s; `report %s` compares the rows with intervals", path, job.folder)
 
 
 @dataclass
@@ -125,22 +130,48 @@ class _Job:
         unknown = sorted(self.weights.keys() - set(rows))
         if unknown:
             raise UserError(f"--weights names {', '.join(unknown)}, but the rows are {', '.join(rows)}")
-        self.folder = RUNS / "tables" / f"{self.base.stem}+table{self.number}"
+        self.name = "+".join(path.stem for path in (self.base, *self.overlays))
+        self.folder = RUNS / "tables" / f"{self.name}+table{self.number}"
 
     def overlay(self, row: str) -> Path:
         return self.configs / "experiment" / f"{row}.yaml"
 
-    def results(self, seed: int) -> list[Results]:
-        """Results of all rows on all datasets, with everything done that they need."""
+    def plan(self, seed: int) -> tuple[list[dict[str, Any]], dict[str, Path]]:
+        """Methods of all rows, and the checkpoint of each row that is trained for them.
+
+        Raises:
+            UserError: weights are missing or don't fit, or the seed's folder has results of others.
+        """
         options = {row: yaml.safe_load(self.overlay(row).read_text())["model"] for row in TABLES[self.number]}
         trained = {row: TRAINED_AS.get(row, row) for row in options if row not in self.weights}
         trained = {row: name for row, name in trained.items() if "methods" not in options[row]}
         ready = {row: self.untrained(row, model) for row, model in options.items() if row not in trained}
         _check([method for methods in ready.values() for method in methods])
-        checkpoints = {name: self.train(name, seed) for name in dict.fromkeys(trained.values())}
+        checkpoints = {name: RUNS / self.run(name, seed) / "checkpoints" / LAST for name in trained.values()}
         methods: list[dict[str, Any]] = []
         for row, model in options.items():
             methods += ready.get(row) or [_weights(row, checkpoints[trained[row]], model)]
+        record = self.record(seed)
+        if record.exists() and yaml.safe_load(record.read_text())["model"]["methods"] != methods:
+            raise UserError(
+                f"{record} names other weights than this table's: move {record.parent} away or delete it, "
+                "then start the table again"
+            )
+        return methods, checkpoints
+
+    def run(self, row: str, seed: int) -> str:
+        return f"{self.name}+{row}" + (f"+seed{seed}" if seed else "")
+
+    def record(self, seed: int) -> Path:
+        """The file that says of which methods the results beside it are."""
+        return self.folder / f"seed{seed}" / "methods.yaml"
+
+    def results(
+        self, seed: int, methods: list[dict[str, Any]], checkpoints: dict[str, Path]
+    ) -> list[Results]:
+        """Results of all rows on all datasets, with everything done that they need."""
+        for row, checkpoint in checkpoints.items():
+            self.train(row, seed, checkpoint)
         return self.measure(methods, list(checkpoints.values()), seed)
 
     def untrained(self, row: str, model: dict[str, Any]) -> list[dict[str, Any]]:
@@ -158,31 +189,30 @@ class _Job:
             log.warning("%s has random networks here: its values only show that it runs", row)
         return {**method, "init_args": given}
 
-    def train(self, row: str, seed: int) -> Path:
-        """The finished checkpoint of a row's run."""
-        name = f"{self.base.stem}+{row}" + (f"+seed{seed}" if seed else "")
-        checkpoint = RUNS / name / "checkpoints" / LAST
+    def train(self, row: str, seed: int, checkpoint: Path) -> None:
+        """Train a row's run to its end."""
+        name = self.run(row, seed)
         if _finished(checkpoint, RUNS / name / CONFIG):
             log.info("%s is trained already", RUNS / name)
-        else:
-            words = ["--config", str(self.overlay(row)), "--run", name, "--ckpt_path", "last"]
-            self.call("fit", [*words, "--seed_everything", str(seed)])
-        return checkpoint
+            return
+        words = ["--config", str(self.overlay(row)), "--run", name, "--ckpt_path", "last"]
+        self.call("fit", [*words, "--seed_everything", str(seed)])
 
     def measure(self, methods: list[dict[str, Any]], checkpoints: list[Path], seed: int) -> list[Results]:
         """All methods in one test."""
-        folder = self.folder / f"seed{seed}"
-        record = folder / "methods.yaml"
-        text = yaml.safe_dump({"model": {"methods": methods, "films": self.films}}, sort_keys=False)
+        record = self.record(seed)
+        folder = record.parent
         files = sorted(folder.glob("*.json"))
         newest = max((path.stat().st_mtime for path in checkpoints), default=0.0)
-        if files and record.read_text() == text and all(f.stat().st_mtime > newest for f in files):
+        measured = files and all(file.stat().st_mtime > newest for file in files)
+        if measured and yaml.safe_load(record.read_text())["model"]["films"] >= self.films:
             log.info("%s is measured already", folder)
             return [Results.read(file) for file in files]
         for file in files:
             file.unlink()
         with whole(record) as temporary:
-            temporary.write_text(text)
+            content = {"model": {"methods": methods, "films": self.films}}
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False))
         begin = time.time()
         run = f"{self.folder.name}+seed{seed}"
         self.call("test", ["--config", str(record), "--run", run, "--seed_everything", str(seed)])

@@ -94,7 +94,9 @@ def test_films_are_kept_when_asked_for(calls):
     calls.clear()
     tables.table(10, small=True, films=True, configs=CONFIGS)
     assert [call[0] for call in calls] == ["test"]  # measured again, for the films
-    assert yaml.safe_load(record.read_text())["model"]["films"] is True
+    calls.clear()
+    tables.table(10, small=True, configs=CONFIGS)
+    assert not calls and yaml.safe_load(record.read_text())["model"]["films"] is True
 
 
 def test_seeds_are_runs_of_their_own_and_are_averaged(calls, capsys):
@@ -111,6 +113,39 @@ def test_seeds_are_runs_of_their_own_and_are_averaged(calls, capsys):
 def test_masked_regions(calls, capsys):
     tables.table(8, small=True, regions="masked", configs=CONFIGS)
     assert lines(capsys.readouterr().out)[0] == "| table5_a | 21.00 | 11.00 |"
+
+
+def test_tables_of_other_seeds_or_regions_stay(calls, capsys):
+    shown = {}
+    for seeds, regions in (([0], "painted"), ([1], "painted"), ([1, 0], "painted"), ([0], "masked")):
+        tables.table(8, small=True, seeds=seeds, regions=regions, configs=CONFIGS)
+        shown[tuple(seeds), regions] = capsys.readouterr().out
+    assert len(set(shown.values())) == 4
+    written = [path.read_text() for path in Path("runs/tables/quickstart+table8").glob("*.md")]
+    assert sorted(written) == sorted(text.removesuffix("\n") for text in shown.values())
+
+
+def test_another_configuration_has_runs_and_a_table_of_its_own(calls, tmp_path):
+    overlay = tmp_path / "short.yaml"
+    overlay.write_text("data: {eval_clip: {frames: 2}}")
+    tables.table(5, small=True, configs=CONFIGS)
+    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    calls.clear()
+    tables.table(5, small=True, overlays=[overlay], configs=CONFIGS)
+    assert calls[0] == ("fit", "quickstart+short+table5_a", ["quickstart", "short", "table5_a"])
+    assert calls[-1] == ("test", "quickstart+short+table5+seed0", ["quickstart", "short", "methods"])
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_results_of_other_weights_are_not_replaced(calls, monkeypatch):
+    monkeypatch.setattr(Weights, "check", lambda self: None)  # of the file that is none
+    tables.table(5, small=True, seeds=[1], configs=CONFIGS)
+    calls.clear()
+    with pytest.raises(
+        UserError, match=r"table5/seed1/methods\.yaml names other weights .*: move .*seed1 away or delete"
+    ):
+        tables.table(5, small=True, seeds=[0, 1], weights={"table5_c": "mine.pt"}, configs=CONFIGS)
+    assert not calls
 
 
 def test_published_methods_and_given_weights(calls, monkeypatch):
