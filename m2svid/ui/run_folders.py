@@ -104,15 +104,9 @@ class RunFolders:
     # ------------------------------------------------------------------ the list
 
     def listed(self) -> list[dict[str, Any]]:
-        """All runs: name, state, step, newest means.
-
-        Raises:
-            UserError: there is no such folder.
-        """
+        """All runs: name, state, step, newest means; none where the folder isn't there yet."""
         if not self.folder.is_dir():
-            raise UserError(
-                f"there is no folder {self.folder} yet: train a model here, or start the page with --runs"
-            )
+            return []
         names = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
         return [row for name in names if not name.startswith(".") and (row := self._row_or_reason(name))]
 

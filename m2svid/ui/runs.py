@@ -95,7 +95,7 @@ def routes(access: Access, folder: Path, enqueue: Enqueue) -> list[web.RouteDef]
         return web.FileResponse(page, headers={"Content-Security-Policy": _ALONE})
 
     return [
-        get("", lambda runs, request: {"runs": runs.listed()}),
+        get("", lambda runs, request: {"runs": runs.listed(), "folder": str(runs.folder)}),
         get("/contents", _contents),
         get("/curves", _curves),
         web.get("/api/runs/picture", picture),

@@ -319,6 +319,28 @@ def test_two_runs_in_the_browser(page, home, started, tmp_path):
         browser.close()
 
 
+@needs_browser
+def test_without_runs_a_sentence_says_how_to_begin_one(home, tmp_path):
+    folder = tmp_path / "runs"
+    parts = "[...document.querySelectorAll('#part-runs :is(input, select, button, table)')]"
+    shown = f"{parts}.filter(part => part.getClientRects().length).map(part => part.innerText)"
+    with served(Access([folder], [tmp_path]), runs=folder) as server:
+        browser = Browser(tmp_path / "profile")
+        try:
+            browser.open(f"{server.address}/#runs")
+            told = f"There are no runs in {folder} yet. python -m m2svid fit --config"
+            browser.wait(f"document.querySelector('#part-runs')?.innerText.includes({told!r})")
+            assert browser.evaluate(shown) == ["Refresh"]
+            shutil.copytree(home / "runs" / "quickstart", folder / "quickstart")
+            browser.click("#part-runs button")
+            browser.wait("document.querySelectorAll('.runs-table tbody tr').length === 1")
+            text = browser.evaluate("document.querySelector('#part-runs').innerText")
+            assert "There are no runs" not in text
+            assert {"run", "state", "step", "metric", "changed"} < set(browser.evaluate(shown))
+        finally:
+            browser.close()
+
+
 def _keys(browser):
     """The cursor of a chart is moved by arrow keys, and says the values."""
     chart = "document.querySelector('svg.runs-chart[aria-label=\"train/loss\"]')"

@@ -36,7 +36,7 @@ export function sortedTable(label, columns, {order = {column: 0, sign: 1}, foot 
       show();
     }}, column.head)));
   const body = el("tbody");
-  const more = el("button", {type: "button", onclick: () => { most += STEP; show(); }});
+  const more = el("button", {type: "button", hidden: true, onclick: () => { most += STEP; show(); }});
   const show = () => {
     heads.forEach((head, index) => {
       if (index === order.column) head.setAttribute("aria-sort", order.sign > 0 ? "ascending" : "descending");

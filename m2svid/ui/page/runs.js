@@ -27,7 +27,7 @@ function ago(seconds) {
 }
 
 export async function mount(element) {
-  let runs = [], chosen = [], asked = 0;
+  let runs = [], folder = "", chosen = [], asked = 0;
   const search = el("input", {type: "search", "aria-label": "find runs", placeholder: "name", oninput: () => fill()});
   const metric = el("select", {"aria-label": "metric in the list", onchange: () => fill()});
   const state = el("p", {class: "note", role: "status"});
@@ -41,6 +41,8 @@ export async function mount(element) {
     {head: "metric", descending: true, value: run => typeof mean(run) === "string" ? Number(mean(run)) : mean(run), cell: run => typeof mean(run) === "number" ? mean(run).toFixed(3) : mean(run) ?? "–"},
     {head: "changed", descending: true, value: run => run.changed ?? null, cell: run => run.changed ? el("time", {title: new Date(run.changed * 1000).toLocaleString()}, ago(run.changed)) : "–"},
   ], {order: {column: 4, sign: -1}});
+  const parts = [el("label", {}, "Find ", search), el("label", {}, "Metric ", metric), table.element];
+  for (const part of parts) part.hidden = true; // until there is a run
   const panels = [curvesPanel(), picturesPanel(), filmsPanel(), resultsPanel(), optionsPanel(), checkpointsPanel()];
   const tabs = tabList(panels, () => detail());
   const heading = el("span", {class: "note"});
@@ -68,6 +70,12 @@ export async function mount(element) {
     const text = search.value.toLowerCase();
     const found = runs.filter(run => run.name.toLowerCase().includes(text));
     table.fill(found);
+    for (const part of parts) part.hidden = !runs.length;
+    if (!runs.length) {
+      state.replaceChildren(`There are no runs in ${folder} yet. `, el("code", {}, "python -m m2svid fit --config configs/quickstart.yaml"),
+        " begins one; ", el("code", {}, "python -m m2svid ui FOLDER --runs RUNS"), " shows those of another folder.");
+      return;
+    }
     const active = runs.filter(run => run.state === "active").length;
     state.textContent = `${found.length} of ${runs.length} runs${active ? `, ${active} active` : ""}` +
       (chosen.length >= MOST ? `; no more than ${MOST} can be chosen` : "");
@@ -93,17 +101,16 @@ export async function mount(element) {
 
   async function refresh() {
     try {
-      const found = (await api("/api/runs")).runs;
+      const {runs: found, folder: place} = await api("/api/runs");
       const changed = JSON.stringify(found) !== JSON.stringify(runs);
-      runs = found;
+      [runs, folder] = [found, place];
       const names = [...new Set(runs.flatMap(run => Object.keys(run.metrics)))].sort();
       if (JSON.stringify(names) !== JSON.stringify([...metric.options].map(option => option.value))) {
         const before = metric.value;
         metric.replaceChildren(...names.map(each => el("option", {value: each}, each)));
         metric.value = names.includes(before) ? before : names.find(each => each.endsWith("/psnr")) ?? names[0];
       }
-      if (changed) fill();
-      else if (!runs.length) state.textContent = "There are no runs yet.";
+      if (changed || !runs.length) fill();
       if (chosen.some(each => runs.find(run => run.name === each)?.state === "active")) await detail();
     } catch (error) {
       state.textContent = error.message;
@@ -111,8 +118,7 @@ export async function mount(element) {
   }
 
   element.append(el("section", {class: "panel", "aria-label": "list of runs"}, el("div", {class: "runs-bar"},
-    el("label", {}, "Find ", search), el("label", {}, "Metric ", metric),
-    el("button", {type: "button", onclick: refresh}, "Refresh")), state, table.element), trouble, details);
+    parts[0], parts[1], el("button", {type: "button", onclick: refresh}, "Refresh")), state, parts[2]), trouble, details);
   await refresh();
   const live = async () => {
     const visible = !document.hidden && element.offsetParent !== null;
