@@ -214,17 +214,17 @@ def encoding_of(
                 "another --bits or --layout"
             )
         bits = 10
+    encoder: EncoderName = "software" if options is None else options.encoder
     if layout.layers:
         codec: CodecName = "h265"
     else:
         chosen = "h264" if options is None else options.codec
         stored = picture_size(layout, PixelFormat("420", 8), *view)
-        codec = pick_codec(chosen, info.pixel_format, bits, stored)
+        codec = pick_codec(chosen, info.pixel_format, bits, stored, encoder)
     crf, speed = (None, None) if options is None else (options.crf, options.speed)
     for option, value in (("crf", crf), ("speed", speed)):
         if value is not None and codec not in CRF:
             raise UserError(f"--{option} is for {', '.join(CRF)}: {codec} has none; leave it out")
-    encoder: EncoderName = "software" if options is None else options.encoder
     pixel_format = encoder_format(codec, info.pixel_format, bits)
     width, height = picture_size(layout, pixel_format, *view)
     return Encoding(

@@ -187,7 +187,8 @@ class EncodingOptions(RunOptions):
     """Options of how the stereo film is stored.
 
     Args:
-        codec: of the output; auto = h264 where players have it for such pictures, else h265.
+        codec: of the output; auto = h264 where players, and cards for nvenc, have it for such pictures, else
+            h265.
         crf: constant quality, smaller = better; the codec's own default if not given.
         speed: the encoder's preset, for instance slow, for av1 4, with nvenc p1 (fast) to p7; its own default
             if not given.

@@ -8,6 +8,7 @@ from typing import Literal
 
 from av.video.reformatter import ColorRange
 
+from m2svid.video import nvenc
 from m2svid.video.info import Color
 from m2svid.video.planes import PixelFormat
 
@@ -51,18 +52,27 @@ def containers(codec: CodecChoice, layers: bool = False) -> tuple[str, ...]:
     return tuple(suffix for suffix in allowed if suffix != ".mkv") if layers else allowed
 
 
-def pick_codec(codec: CodecChoice, source: PixelFormat, bits: int | None, size: tuple[int, int]) -> CodecName:
-    """The codec that is meant: "auto" is H.264 where players have it for such pictures, else H.265.
+def pick_codec(
+    codec: CodecChoice,
+    source: PixelFormat,
+    bits: int | None,
+    size: tuple[int, int],
+    encoder: EncoderName = "software",
+) -> CodecName:
+    """The codec that is meant: "auto" is H.264 where players and the encoder have it for such pictures, else
+    H.265.
 
     Args:
         codec: given.
         source: format of the film.
         bits: given for a sample; None = those of the film.
         size: width and height of the pictures, px.
+        encoder: that shall make them.
     """
     if codec != "auto":
         return codec
-    return "h264" if (bits or source.bits) == 8 and is_playable("h264", *size) else "h265"
+    encodable = encoder != "nvenc" or max(size) <= nvenc.LONGEST_H264
+    return "h264" if (bits or source.bits) == 8 and encodable and is_playable("h264", *size) else "h265"
 
 
 def is_playable(codec: str, width: int, height: int) -> bool:

@@ -6,9 +6,10 @@ from m2svid.errors import UserError
 
 NAMES = {"h264": "h264_nvenc", "h265": "hevc_nvenc", "av1": "av1_nvenc"}
 SPEED = "p5"
+LONGEST_H264 = 4096  # px, most cards' limit of a side; of h265 and av1 it is 8192
 NEEDS = (
-    "NVENC needs an NVIDIA card and a driver that take such pictures (most take h264 of at most 4096 px a "
-    "side, h265 and av1 of 8192): give --encoder software or another codec"
+    f"NVENC needs an NVIDIA card and a driver that take such pictures (most take h264 of at most "
+    f"{LONGEST_H264} px a side, h265 and av1 of 8192): give --encoder software or another codec"
 )
 _SPEEDS = tuple(f"p{number}" for number in range(1, 8))
 

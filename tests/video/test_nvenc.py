@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from m2svid.convert.setup import encoding_of
 from m2svid.convert.stereo_options import Options
 from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
@@ -19,6 +20,7 @@ from m2svid.video.info import UNTAGGED
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.mux import assemble
 from m2svid.video.planes import PixelFormat
+from m2svid.video.read import Video
 from m2svid.video.shots import Survey
 from m2svid.video.write import Encoding, check_encoder, encode, read_piece
 from tests.convert.films import make_depth, make_film
@@ -42,6 +44,23 @@ def on_card(codec: str, bits: int = 8, **options) -> Encoding:
 def test_what_a_card_can_not_encode_is_refused(encoding, message):
     with pytest.raises(UserError, match=message):
         check_encoder(encoding)
+
+
+@pytest.mark.parametrize(
+    ("layout", "size", "codec"),
+    [
+        ("sbs", (2048, 16), "h264"),  # 4096 px, the most that NVENC's H.264 takes
+        ("sbs", (2050, 16), "h265"),
+        ("tb", (64, 2050), "h265"),
+        ("sbs-half", (4096, 16), "h264"),
+    ],
+)
+def test_the_codec_is_one_that_cards_have_for_such_pictures(tmp_path, layout, size, codec):
+    video = Video(make_film(tmp_path / "film.mkv", 1, size=size, codec="ffv1"))
+    options = Options(refine="none", codec="auto", encoder="nvenc")
+    assert encoding_of(video, LAYOUTS[layout], options).codec == codec
+    assert encoding_of(video, LAYOUTS[layout], replace(options, encoder="software")).codec == "h264"
+    assert encoding_of(video, LAYOUTS[layout], replace(options, codec="h264")).codec == "h264"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
