@@ -68,6 +68,14 @@ def _unfinished(name: str) -> str:
     return f".{name}.unfinished"
 
 
+def split_name(word: str) -> tuple[str, Path]:
+    """Split a word NAME=PATH, or PATH, whose name is "". Either may hold a `=`: the path is the longest end
+    that exists, or what is behind the first `=`."""
+    ends = [word, *(word.split("=", count)[-1] for count in range(1, word.count("=") + 1))]
+    place = next((end for end in ends if end and Path(end).exists()), ends[min(1, len(ends) - 1)])
+    return word.removesuffix(place).removesuffix("="), Path(place)
+
+
 @contextmanager
 def whole(path: Path, note: str = "") -> Iterator[Path]:
     """Give a temporary path beside `path`, which replaces `path` when the block ends without an error.

@@ -15,6 +15,7 @@ from typing import Any
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import FORMAT, MODEL, Results
+from m2svid.files import split_name
 from m2svid.report.columns import compared
 from m2svid.report.paper import ROWS
 
@@ -95,10 +96,10 @@ def collect(given: Sequence[str]) -> list[Dataset]:
     """
     grouped: dict[str, dict[str, Method]] = defaultdict(dict)
     for word in given:
-        name, _, place = word.rpartition("=")
+        name, place = split_name(word)
         paths: dict[tuple[str, str], list[Path]] = defaultdict(list)
         found = []
-        for path in _files(Path(place)):
+        for path in _files(place):
             found.append(Results.read(path))
             paths[found[-1].method, found[-1].dataset].append(path)
         for (method, dataset), files in paths.items():
@@ -110,9 +111,7 @@ def collect(given: Sequence[str]) -> list[Dataset]:
         found.sort(key=lambda result: _ORDER.get(result.method, len(ROWS)))
         for result in found:
             if result.method == MODEL or len({each.method for each in found}) == 1:
-                result.method = name or (
-                    Path(place).resolve().name if result.method == MODEL else result.method
-                )
+                result.method = name or (place.resolve().name if result.method == MODEL else result.method)
             methods = grouped[result.dataset]
             methods.setdefault(result.method, Method(result.method)).runs.append(result)
     names = list(dict.fromkeys(name for methods in grouped.values() for name in methods))

@@ -9,7 +9,7 @@ from typing import Any
 
 from m2svid.errors import UserError
 from m2svid.evaluation.results import spelled
-from m2svid.files import check_output, whole
+from m2svid.files import check_output, split_name, whole
 from m2svid.pages.fill import fill
 from m2svid.report.clips import films_of, pick
 from m2svid.report.collect import Dataset, collect, source_of
@@ -83,7 +83,7 @@ def report(
         "report.tex": latex(summaries, paper or {}),
         "report.json": _json({"summaries": summaries, "videos": _values(datasets), "results": provenance}),
     }
-    files = [path for path in (Path(word.rpartition("=")[2]) for word in results) if path.is_file()]
+    files = [path for path in (split_name(word)[1] for word in results) if path.is_file()]
     for name in content:
         check_output(output / name, files)
     for name, text in content.items():

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from m2svid.data.codec import encode_video
 from m2svid.errors import UserError
 from m2svid.evaluation.films import ViewFilm, ViewLayout, find_films, open_view
+from m2svid.files import split_name
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.read import Video
 
@@ -58,11 +59,11 @@ def split_names(methods: Iterable[str]) -> dict[str, Path]:
     """
     folders: dict[str, Path] = {}
     for word in methods:
-        name, _, place = word.rpartition("=")
-        name = name or Path(place).resolve().name
+        name, place = split_name(word)
+        name = name or place.resolve().name
         if name in folders:
             raise UserError(f"{folders[name]} and {place} are both called {name}: give names, NAME=FOLDER")
-        folders[name] = Path(place)
+        folders[name] = place
     if len(folders) < 2:
         raise UserError(
             f"a study compares at least two methods, and only {', '.join(folders) or 'none'} is given: name "

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -112,6 +113,19 @@ def test_folders_of_runs_and_names(tmp_path):
     assert list(dataset.methods) == ["table4_full_attention", "warped"]
     (dataset,) = collect([f"ours={run}"])
     assert list(dataset.methods) == ["ours", "warped"]
+
+
+def test_paths_may_hold_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results(Path("lr=1e-4") / "test_stereo4d.json", "model", [20.0])
+    results(Path("e=mc2") / "report.json", "blurred", [18.0])
+    given = ["lr=1e-4", "ours=lr=1e-4", "a=b=lr=1e-4", "e=mc2/report.json", "file=e=mc2/report.json"]
+    (dataset,) = collect(given)
+    assert list(dataset.methods) == ["lr=1e-4", "ours", "a=b", "blurred", "file"]
+    with pytest.raises(UserError, match=r"is the input e=mc2/report\.json, which is never written over"):
+        report(given, output=Path("e=mc2"))
+    with pytest.raises(UserError, match=r"^lr=2/test\.json does not exist"):
+        collect(["other=lr=2/test.json"])
 
 
 def test_validations_are_left_out_where_the_run_was_tested(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from m2svid.errors import UserError
+from m2svid.study.films import split_names
 from m2svid.study.make import make
 from m2svid.video.read import Video
 from tests.evaluation.made_films import save_film
@@ -149,6 +150,12 @@ def test_more_than_two_methods_make_all_pairs(films, tmp_path):
     key = json.loads((tmp_path / "s" / "key.json").read_text())
     pairs = Counter(frozenset(key["films"][f]["method"] for f in trial) for trial in key["parts"]["1"])
     assert pairs == {frozenset(p): 3 for p in (("true", "dark"), ("true", "gray"), ("dark", "gray"))}
+
+
+def test_folders_may_hold_an_equals_sign(tmp_path):
+    (tmp_path / "steps=1").mkdir()
+    words = [f"{tmp_path}/steps=1", f"five={tmp_path}/steps=1"]
+    assert split_names(words) == {"steps=1": tmp_path / "steps=1", "five": tmp_path / "steps=1"}
 
 
 def test_sides_and_orders_are_drawn(films, tmp_path):
