@@ -19,12 +19,13 @@ from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
 
 from m2svid.errors import UserError
+from m2svid.video.decode import has_layers
 from m2svid.video.pictures import Pixels
 from m2svid.video.read import Video
 from m2svid.video.shots import Survey
 from m2svid.warping.matching import DisparityRange, match
 
-PairLayout = Literal["sbs", "sbs-half", "tb", "tb-half"]
+PairLayout = Literal["sbs", "sbs-half", "tb", "tb-half", "layers"]
 
 _WIDTH = 512  # px, to which views are made smaller before they are matched
 _LARGEST = 0.1  # of the width: parallax that is looked for, in front of the screen and behind it
@@ -44,7 +45,7 @@ class Views:
     """The places of the two views in a film.
 
     Attributes:
-        layout: of both views in a picture.
+        layout: of both views in a picture; or "layers" of the stream, of which the left eye's comes first.
         swapped: the right eye's comes first.
         reason: what tells so.
     """
@@ -60,6 +61,8 @@ def find_views(video: Video) -> Views | None:
     Raises:
         UserError: they are spherical, and their parallax depends on the direction; or they are mixed.
     """
+    if video.is_container and has_layers(video.path):
+        return Views("layers", False, "MV-HEVC")
     told = _told(video) if video.is_container else None
     named = _NAME.findall(video.path.stem)
     prefix, kind = (part.lower() for part in named[-1]) if named else ("", "")
@@ -98,8 +101,8 @@ class StereoFilm:
 
     Attributes:
         video: its pictures, or its left view.
-        views: where both are in its pictures; None = `right` has the other one.
-        right: the right view, where that is a film of its own.
+        views: where both are in its pictures; None, or in layers = `right` has the other one.
+        right: the right view, where that is a film of its own; or the second layer.
 
     Raises:
         UserError: the two films have different sizes.
@@ -134,7 +137,7 @@ class StereoFilm:
                 shorter = self.video if left is None else self.right
                 raise UserError(f"{shorter.path} ends after {index} frames, the other view is longer")
             if index in wanted:
-                yield index, left.rgb(), right.rgb()
+                yield index, *self._ordered(left.rgb(), right.rgb())
 
     def _split(self, picture: Pixels) -> tuple[Pixels, Pixels]:
         assert self.views is not None  # or there is a right view
@@ -142,7 +145,10 @@ class StereoFilm:
         half = picture.shape[axis] // 2
         first, second = np.split(picture, [half], axis)
         second = np.take(second, range(half), axis)  # an odd last row or column belongs to neither
-        return (second, first) if self.views.swapped else (first, second)
+        return self._ordered(first, second)
+
+    def _ordered(self, first: Pixels, second: Pixels) -> tuple[Pixels, Pixels]:
+        return (second, first) if self.views is not None and self.views.swapped else (first, second)
 
 
 def matched_parallax(left: Pixels, right: Pixels) -> NDArray[np.float32]:

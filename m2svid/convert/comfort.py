@@ -41,8 +41,9 @@ class ComfortOptions(PlacementOptions, WarpOptions):
 
     Args:
         layout: of a stereo film: sbs, tb (top-bottom), each also -half; "single" = one view, which depth
-            makes a stereo film of; "auto" finds it by the container, else by the film's name.
-        swap_eyes: the right eye's view comes first.
+            makes a stereo film of; "auto" finds it by the container, else by the film's name, and reads both
+            layers of MV-HEVC.
+        swap_eyes: the right eye's view comes first, in the first layer.
     """
 
     layout: Literal["auto", "single", "sbs", "sbs-half", "tb", "tb-half"] = "auto"
@@ -94,7 +95,10 @@ def comfort(
         else:
             where = f"{views.layout} ({views.reason})" if views else f"right view {right}"
             source = f"stereo film, {where}, matched"
-            stereo = StereoFilm(video, views, None if right is None else open_film(right, chosen))
+            other = None if right is None else open_film(right, chosen)
+            if views is not None and views.layout == "layers":
+                other = open_film(input, chosen, second_layer=True)
+            stereo = StereoFilm(video, views, other)
             shots += _matched(stereo, film, times, profile, advance)
     facts = {"name": input.name, "source": source, "frames": len(film.times), "seconds": round(times[-1], 3)}
     told = _write(page, {"film": facts} | assess(shots, profile))

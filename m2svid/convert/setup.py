@@ -146,9 +146,10 @@ class Models:
         return load(options.weights, dtype=pick_dtype(options.dtype, device)).eval()
 
 
-def open_film(path: Path, options: RunOptions) -> Video:
+def open_film(path: Path, options: RunOptions, second_layer: bool = False) -> Video:
     """Open a film, or the part of it that is wanted. Raises UserError as `Video` and `Excerpt` do."""
-    reading = {name: getattr(options, name) for name in ("autocrop", "deinterlace", "to_sdr", "hwaccel")}
+    reading: dict[str, Any] = {"second_layer": second_layer}
+    reading |= {name: getattr(options, name) for name in ("autocrop", "deinterlace", "to_sdr", "hwaccel")}
     if options.start is None and options.end is None:
         return Video(path, options.rate, **reading)
     return Excerpt(path, options.rate, options.start, options.end, **reading)

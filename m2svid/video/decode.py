@@ -19,6 +19,7 @@ from m2svid.video.planes import QUALITY
 
 _BROKEN = 100  # errors in a row after which a file is given up
 _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}  # how devices keep samples, and decoders do
+_ALL_LAYERS = {"view_ids": "-1"}  # option of FFmpeg's decoder of H.265
 _BACK = (0, 1, 4, 16, 64)  # s before a key frame at which it is searched for
 
 
@@ -73,8 +74,22 @@ def opened(path: Path, device: str | None = None) -> Iterator[tuple[InputContain
         raise UserError(f"{path} is not a video that can be read: {error.strerror}") from error
 
 
+def has_layers(path: Path) -> bool:
+    """Tell whether a film's stream has a second view in a layer of its own (MV-HEVC)."""
+    with opened(path) as (container, stream):
+        if stream.codec_context.name != "hevc":
+            return False
+        stream.codec_context.options = _ALL_LAYERS
+        times = [frame.pts for frame in islice(container.decode(stream), 2)]
+    return len(times) == 2 and times[0] is not None and times[0] == times[1]
+
+
 def decoded(
-    path: Path, key: KeyFrame | None = None, notes: Notes | None = None, device: str | None = None
+    path: Path,
+    key: KeyFrame | None = None,
+    notes: Notes | None = None,
+    device: str | None = None,
+    second_layer: bool = False,
 ) -> Iterator[av.VideoFrame]:
     """Frames in the order in which they are shown.
 
@@ -84,6 +99,7 @@ def decoded(
             search often ends behind the key frame: it is begun again further ahead.
         notes: filled while the file is read.
         device: as of `opened`.
+        second_layer: give the frames of the stream's second layer, as of `has_layers`, not of its first.
 
     Raises:
         UserError: the file can't be read.
@@ -91,7 +107,7 @@ def decoded(
     """
     for back in _BACK if key is not None and key.index else ():
         found = False
-        for frame in _from(path, key.pts, back, device=device):
+        for frame in _from(path, key.pts, back, device=device, second_layer=second_layer):
             found = found or (frame.key_frame and frame.pts == key.pts)
             if found:
                 yield frame
@@ -99,11 +115,16 @@ def decoded(
                 break
         if found:
             return
-    yield from islice(_from(path, notes=notes, device=device), key.index if key is not None else 0, None)
+    frames = _from(path, notes=notes, device=device, second_layer=second_layer)
+    yield from islice(frames, key.index if key is not None else 0, None)
 
 
 def decoded_since(
-    path: Path, pts: int, notes: Notes | None = None, device: str | None = None
+    path: Path,
+    pts: int,
+    notes: Notes | None = None,
+    device: str | None = None,
+    second_layer: bool = False,
 ) -> Iterator[av.VideoFrame]:
     """Frames from the first one on that is shown at `pts` or later, read from the key frame before it.
 
@@ -113,7 +134,7 @@ def decoded_since(
         found, begun = back is None, False  # read from its beginning, a file needs no key frame
         if notes is not None:
             notes.lost.clear()
-        for frame in _from(path, None if back is None else pts, back or 0, notes, device):
+        for frame in _from(path, None if back is None else pts, back or 0, notes, device, second_layer):
             found = found or (frame.key_frame and frame.pts is not None and frame.pts <= pts)
             if not found and frame.pts is not None and frame.pts > pts:
                 break
@@ -161,15 +182,19 @@ def _from(
     back: int = 0,
     notes: Notes | None = None,
     device: str | None = None,
+    second_layer: bool = False,
 ) -> Iterator[av.VideoFrame]:
     with opened(path, device) as (container, stream):
         stream.thread_type = "AUTO"
+        if second_layer:
+            stream.codec_context.options = _ALL_LAYERS
         if pts is not None:
             place = pts - round(back / stream.time_base)
             if place < (stream.start_time or 0):
                 return
             container.seek(place, stream=stream)
         whole, begun, failed = notes is not None and pts is None, False, 0
+        shown: int | None = None
         for packet in _packets(container, None if whole else stream):
             if whole and packet.pts is not None:
                 notes.end = max(notes.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
@@ -186,6 +211,10 @@ def _from(
                     notes.lost.append(time)
                 continue
             begun = begun or bool(frames)
+            if second_layer:  # a frame of the second layer follows that of the first, with the same time
+                times = [shown, *(frame.pts for frame in frames)]
+                shown = times[-1]
+                frames = [frame for frame, before in zip(frames, times, strict=False) if frame.pts == before]
             yield from frames if device is None else map(_planar, frames)
 
 

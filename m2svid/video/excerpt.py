@@ -133,7 +133,8 @@ class Excerpt(Video):
             yield from super()._raw(start, key, notes, device)
             return
         begin = self._begin if key is None else key.pts
-        for index, raw in enumerate(decoded_since(self.path, begin, notes, device), start):
+        found = decoded_since(self.path, begin, notes, device, self._second_layer)
+        for index, raw in enumerate(found, start):
             late = self._end is not None and raw.pts is not None and raw.pts >= self._end
             if late or index == self._count:
                 return

@@ -151,6 +151,7 @@ class Video:
         deinterlace: make whole pictures of the two fields of each frame (FFmpeg's bwdif).
         to_sdr: convert HDR to BT.709.
         hwaccel: what may decode it for `frames` with `on_device`.
+        second_layer: read the view in the second layer of the stream, which `has_layers` has found.
 
     Raises:
         UserError: the file is missing or holds no video, or no such device can decode it.
@@ -164,6 +165,7 @@ class Video:
         deinterlace: bool = False,
         to_sdr: bool = False,
         hwaccel: Hwaccel = "off",
+        second_layer: bool = False,
     ) -> None:
         self.path = path
         self._pictures = _pictures(path)
@@ -177,6 +179,7 @@ class Video:
             raise UserError(f"--fps is for folders of pictures; {path} has its own frame times")
         self._rate = rate
         self._deinterlace = deinterlace
+        self._second_layer = second_layer
         self.autocrop = autocrop and not self.is_picture
         self.info = self._probe(to_sdr)
         if self._pictures and hwaccel not in ("off", "auto"):
@@ -243,7 +246,8 @@ class Video:
         self, start: int, key: KeyFrame | None, notes: Notes | None = None, device: str | None = None
     ) -> Iterator[av.VideoFrame]:
         pictures = map(_decode_picture, self._pictures[start:])
-        found = pictures if self._pictures else decoded(self.path, key, notes, device)
+        layer = self._second_layer
+        found = pictures if self._pictures else decoded(self.path, key, notes, device, layer)
         for index, raw in enumerate(found, start):
             if (raw.width, raw.height) != self._stored:
                 width, height = self._stored

@@ -1,5 +1,7 @@
 """Views found in stereo films of any origin, and matched parallax against the parallax that was rendered."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from m2svid.comfort.pairs import StereoFilm, Views, find_views, matched_parallax
 from m2svid.convert.verbs import convert
 from m2svid.errors import UserError
 from m2svid.synthetic.world import ProceduralWorld
+from m2svid.video.excerpt import Excerpt
 from m2svid.video.read import Video
 from m2svid.video.shots import survey
 from tests.convert.films import make_depth, make_film, read_rgb
@@ -46,6 +49,31 @@ def test_views_are_found_by_what_the_container_tells(tmp_path, layout, suffix):
     convert(str(film), output, depth=depth, layout=layout, refine="none", progress="quiet", codec="h265")
     expected = Views(layout.replace("cross", "sbs"), layout == "cross", "container")
     assert find_views(Video(output)) == expected
+
+
+def test_layers_are_views(tmp_path):
+    film = make_film(tmp_path / "film.mkv", 30, size=(128, 72), cuts=(14,))
+    depth = str(make_depth(tmp_path / "depth.npz", 30, (32, 18)))
+    options = {"depth": depth, "refine": "none", "progress": "quiet"}
+    convert(str(film), tmp_path / "plain.mp4", layout="spatial", **options)
+    convert(str(film), tmp_path / "truth.mkv", layout="sbs", codec="ffv1", **options)
+    video = Video(tmp_path / "plain.mp4")
+    views = find_views(video)
+    assert views == Views("layers", False, "MV-HEVC")
+    truth = [np.split(picture.astype(int), 2, 1) for picture in read_rgb(tmp_path / "truth.mkv")]
+    assert np.mean([abs(left - right).mean() for left, right in truth]) > 6
+    second = Video(video.path, second_layer=True)
+    for swapped in (False, True):
+        stereo = StereoFilm(video, replace(views, swapped=swapped), second)
+        pairs = list(stereo.pairs(survey(video, False), range(3, 30)))
+        assert [index for index, *_ in pairs] == list(range(3, 30))
+        for index, *pair in pairs:
+            for view, true in zip(pair, truth[index][:: -1 if swapped else 1], strict=True):
+                assert np.abs(view - true).mean() < 4.5  # what H.265 loses
+    part = Excerpt(video.path, None, "20f", None, second_layer=True)
+    whole = list(second.frames())
+    assert [f.raw.pts for f in part.frames()] == [f.raw.pts for f in whole][20:]
+    np.testing.assert_array_equal([f.rgb() for f in part.frames()], [f.rgb() for f in whole][20:])
 
 
 def test_views_that_share_lines_are_refused(tmp_path):

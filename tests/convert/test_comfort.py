@@ -122,6 +122,21 @@ def test_a_film_converted_with_auto_is_measured_within_the_profile(world, tmp_pa
     assert shot["far"] == pytest.approx(limits["far"], abs=2 * TOLERANCE)
 
 
+def test_layers_are_measured_as_views_side_by_side_are(world, tmp_path):
+    options = {"depth": str(world / "depth.mkv"), "max_disparity": 0.03, "refine": "none"}
+    found = {}
+    for layout in ("sbs", "spatial"):
+        convert(str(world / "film.mp4"), tmp_path / f"{layout}.mp4", layout=layout, **options, **QUIET)
+        comfort(tmp_path / f"{layout}.mp4", tmp_path / f"{layout}.html", **QUIET)
+        facts = read(tmp_path / f"{layout}.html")
+        found[layout] = [facts["shots"][0][side] for side in ("near", "far")]
+    assert facts["film"]["source"] == "stereo film, layers (MV-HEVC), matched"
+    assert found["spatial"] == pytest.approx(found["sbs"], abs=0.1)
+    comfort(tmp_path / "spatial.mp4", tmp_path / "swapped.html", swap_eyes=True, start="1f", **QUIET)
+    (shot,) = read(tmp_path / "swapped.html")["shots"]
+    assert [-shot["far"], -shot["near"]] == pytest.approx(found["sbs"], abs=0.2)
+
+
 def test_a_stereo_film_is_told_how_much_weaker_and_farther_back_it_should_be(world, tmp_path):
     comfort(world / "film.mp4", tmp_path / "a.html", right=world / "right.mp4", **QUIET)
     (shot,) = read(tmp_path / "a.html")["shots"]
