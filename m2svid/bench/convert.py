@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import av
@@ -27,7 +28,7 @@ from m2svid.depth.shot import to_disparity
 from m2svid.inference.inpainter import BackgroundFill
 from m2svid.video.layouts import LAYOUTS
 from m2svid.video.pictures import Composer, to_pixels, to_tensor
-from m2svid.video.planes import to_planes
+from m2svid.video.planes import Plane, to_planes
 from m2svid.video.read import Video
 from m2svid.video.write import Encoding, encode
 from m2svid.warping.edges import clean_edges
@@ -42,6 +43,7 @@ def run(
     height: int = 512,
     disparity: float = 25,
     film: Path | None = None,
+    repeats: int = 1,
     long_frames: int = 0,
     weights: Path | None = None,
     window: int = WINDOW,
@@ -52,8 +54,9 @@ def run(
     """Frames per second of the whole path without a model, decoding and encoding included, and of its stages.
 
     The reference is what any converter needs: decoding the film, and encoding a picture of twice its width
-    with the same settings. The stages are timed one after the other on the film's first frames; the whole
-    path also looks for cuts, and joins what it has encoded. Memory is that of a process of its own.
+    with the same settings: the film's own twice, or what was made, where the right half differs. The
+    stages are timed one after the other on the film's first frames; the whole path also looks for cuts, and
+    joins what it has encoded. Time and memory of that are of a process of its own.
 
     Args:
         frames: length of the film.
@@ -62,6 +65,8 @@ def run(
         disparity: largest, px.
         film: to measure on, all of it, with one map of depth for all frames; None makes one, whose depth has
             a map for each frame. `frames`, `width` and `height` are for that.
+        repeats: timed runs of the whole path and of both references, by turns; medians, and the least and the
+            most of the ratios.
         long_frames: length of a second, longer film, to see what memory its conversion takes more; 0 = none.
         weights: folder of a model, whose stage is timed on one window, too.
         window: frames of that window.
@@ -90,29 +95,40 @@ def run(
                 "refine_frames_per_s": round(min(frames, window) / spent, 3),
             }
             result |= {"refine_peak_gb": round(took["gb"], 3), "refine_device_gb": round(device_gb, 3)}
-        reference = _time(lambda: _reference(Video(film), Path(folder) / "piece"))
-        seconds, took = measured(_convert, film, depth, disparity, Path(folder))
-        result["convert_frames_per_s"] = round(frames / seconds, 2)
-        result["convert_peak_gb"] = round(took["gb"], 3)
-        result["decode_and_encode_frames_per_s"] = round(frames / reference, 2)
-        result["ratio"] = round(seconds / reference, 3)
+        took: dict[str, list[float]] = {name: [] for name in ("convert", "left_twice", "same_pictures", "gb")}
+        for _ in range(repeats):
+            (seconds, output), process = measured(_convert, film, depth, disparity, Path(folder))
+            took["convert"].append(seconds)
+            took["gb"].append(process["gb"])
+            for name, other in (("left_twice", None), ("same_pictures", output)):
+                took[name].append(_time_reference(Video(film), other, Path(folder) / "piece"))
+        result["convert_frames_per_s"] = round(frames / median(took["convert"]), 2)
+        result["convert_peak_gb"] = round(median(took["gb"]), 3)
+        for name in ("left_twice", "same_pictures"):
+            ratios = [one / other for one, other in zip(took["convert"], took[name], strict=True)]
+            result[f"{name}_frames_per_s"] = round(frames / median(took[name]), 2)
+            result[f"{name}_ratio"] = round(median(ratios), 3)
+            result[f"{name}_ratio_from"] = round(min(ratios), 3)
+            result[f"{name}_ratio_to"] = round(max(ratios), 3)
         if long_frames:
             film, depth = make_film(Path(folder), long_frames, width, height)
-            seconds, longer = measured(_convert, film, depth, disparity, Path(folder))
+            (seconds, _), longer = measured(_convert, film, depth, disparity, Path(folder))
             result["long_frames"] = long_frames
             result["long_convert_frames_per_s"] = round(long_frames / seconds, 2)
             result["long_convert_peak_gb"] = round(longer["gb"], 3)
-            result["growth_mb"] = round((longer["gb"] - took["gb"]) * 1e3, 1)
+            result["growth_mb"] = round((longer["gb"] - median(took["gb"])) * 1e3, 1)
     return result
 
 
-def _convert(film: Path, depth: Path, disparity: float, folder: Path) -> float:
+def _convert(film: Path, depth: Path, disparity: float, folder: Path) -> tuple[float, Path]:
+    """Seconds, and what was made."""
     options = {"depth": str(depth), "max_disparity": float(disparity), "refine": "none", "progress": "quiet"}
     output = folder / f"{film.stem}_sbs.mp4"
+    output.unlink(missing_ok=True)
     seconds = _time(lambda: convert(str(film), output, **options))
     if (found := sum(1 for _ in Video(output).frames())) != (wanted := sum(1 for _ in Video(film).frames())):
         raise RuntimeError(f"{found} frames came out of {wanted}")
-    return seconds
+    return seconds, output
 
 
 def _refine(
@@ -193,9 +209,15 @@ def _map(width: int, height: int) -> NDArray[np.float32]:
     return depth
 
 
-def _reference(video: Video, piece: Path) -> None:
-    pictures = ([np.concatenate([p, p], 1) for p in to_planes(frame.raw)] for frame in video.frames())
-    encode(pictures, _encoding(video), piece)
+def _time_reference(video: Video, made: Path | None, piece: Path) -> float:
+    """Seconds for decoding a film and encoding what was made of it; None = each of its pictures twice."""
+    pictures = [] if made is None else [to_planes(frame.raw) for frame in Video(made).frames()]
+
+    def to_encode() -> Iterator[list[Plane]]:
+        for place, frame in enumerate(video.frames()):
+            yield pictures[place] if pictures else [np.concatenate([p, p], 1) for p in to_planes(frame.raw)]
+
+    return _time(lambda: encode(to_encode(), _encoding(video), piece))
 
 
 def _encoding(video: Video) -> Encoding:

@@ -19,9 +19,12 @@ def quick_processes(monkeypatch):
 
 
 def test_every_stage_has_a_speed():
-    found = run(frames=4, width=64, height=48, disparity=4)
-    stages = ("read", "depth_from_file", "warp", "fill", "write", "convert", "decode_and_encode")
+    found = run(frames=4, width=64, height=48, disparity=4, repeats=2)
+    stages = ("read", "depth_from_file", "warp", "fill", "write", "convert", "left_twice", "same_pictures")
     assert all(found[f"{stage}_frames_per_s"] > 0 for stage in stages)
+    for name in ("left_twice", "same_pictures"):
+        least, middle, most = (found[f"{name}_ratio{end}"] for end in ("_from", "", "_to"))
+        assert middle == pytest.approx((least + most) / 2, abs=0.002)  # the median of two
     assert (found["frames"], found["width"], found["height"]) == (4, 64, 48)
 
 
@@ -29,7 +32,7 @@ def test_a_film_of_ones_own_is_measured_and_nothing_is_written_beside_it(tmp_pat
     film = make_film(tmp_path / "film.mkv", 5, sound=1)
     found = run(frames=100, width=8, film=film, disparity=4)
     assert (found["film"], found["frames"], found["width"], found["height"]) == ("film.mkv", 5, 64, 48)
-    assert found["ratio"] > 0 and list(tmp_path.iterdir()) == [film]
+    assert found["left_twice_ratio"] > 0 and list(tmp_path.iterdir()) == [film]
 
 
 def test_the_model_and_a_longer_film_are_measured_when_asked_for(tmp_path):
