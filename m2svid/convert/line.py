@@ -28,6 +28,7 @@ from m2svid.video.sliding import Sliding
 from m2svid.video.write import PicturePiece, PieceWriter
 
 _BEHIND = 4  # frames that an encoder may be behind
+_SMALL = 1 << 23  # px of a picture; encoders of larger ones, which take much memory, end one at a time
 
 Pieces = dict[str, PieceWriter | PicturePiece]
 Windows = list[tuple[Window, Window | None]]  # each with the one that follows it
@@ -95,6 +96,9 @@ class Line:
         self._task, self._work, self._film, self._maker = task, work, film, maker
         self._report, self._advance = report, advance
         self._device = nullcontext() if maker.memory is None else threading.Lock()
+        encodings = [target.encoding for target in task.targets.values()]
+        small = all(each is None or each.width * each.height <= _SMALL for each in encodings)
+        self._ending = nullcontext() if small else threading.Lock()
         self._stopped = threading.Event()
         self._frames = Sliding[Frame](partial(film.frames, task.video))
 
@@ -199,8 +203,9 @@ class Line:
 
     def _finish(self, place: _Place, pieces: Pieces, before: Future[None] | None) -> None:
         """Write the pieces of a window, and count it when the one before is finished."""
-        for piece in pieces.values():
-            piece.finish()
+        with self._ending:
+            for piece in pieces.values():
+                piece.finish()
         if before is not None:
             before.result()
         if place.window.shared:
