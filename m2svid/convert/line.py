@@ -53,7 +53,7 @@ class _Ready:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a frame belongs.
+    """The place of a frame in the windows of the film.
 
     Attributes:
         window: that emits it.
