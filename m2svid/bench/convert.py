@@ -20,17 +20,17 @@ import torch
 from numpy.typing import NDArray
 
 from m2svid.bench.process import measured
-from m2svid.convert.setup import Models
+from m2svid.convert.setup import Models, stereo_encoding
 from m2svid.convert.stereo_options import StereoOptions
 from m2svid.convert.verbs import convert
 from m2svid.depth.files import DepthFile
 from m2svid.depth.shot import to_disparity
 from m2svid.inference.inpainter import BackgroundFill
-from m2svid.video.layouts import LAYOUTS
-from m2svid.video.pictures import Composer, to_pixels, to_tensor
+from m2svid.video.layouts import LAYOUTS, arrange
+from m2svid.video.pictures import to_pixels, to_tensor
 from m2svid.video.planes import Plane, to_planes
 from m2svid.video.read import Video
-from m2svid.video.write import Encoding, encode
+from m2svid.video.write import encode
 from m2svid.warping.edges import clean_edges
 from m2svid.warping.view import warp_view
 
@@ -168,10 +168,9 @@ def _stages(video: Video, depth: Path, disparity: float, piece: Path) -> dict[st
         kept["right"] = to_pixels(BackgroundFill()(*views, float(video.info.rate)), 8)
 
     def write() -> None:
-        layout, info = LAYOUTS["sbs"], video.info
-        composer = Composer(layout, info.pixel_format, info, "dubois")
+        encoding, composer = stereo_encoding(video, StereoOptions(refine="none"))
         views = zip(kept["frames"], kept["right"], strict=True)
-        encode((composer.picture(frame, None, right) for frame, right in views), _encoding(video), piece)
+        encode((composer.picture(frame, None, right) for frame, right in views), encoding, piece)
 
     stages = {"read": read, "depth_from_file": estimate, "warp": warp, "fill": fill, "write": write}
     for work in stages.values():  # compiled loops are loaded when they are first called
@@ -211,18 +210,12 @@ def _map(width: int, height: int) -> NDArray[np.float32]:
 
 def _time_reference(video: Video, made: Path | None, piece: Path) -> float:
     """Seconds for decoding a film and encoding what was made of it; None = each of its pictures twice."""
+    encoding, _ = stereo_encoding(video, StereoOptions(refine="none"))
     pictures = [] if made is None else [to_planes(frame.raw) for frame in Video(made).frames()]
 
     def to_encode() -> Iterator[list[Plane]]:
         for place, frame in enumerate(video.frames()):
-            yield pictures[place] if pictures else [np.concatenate([p, p], 1) for p in to_planes(frame.raw)]
+            left = frame.planes(encoding.pixel_format)
+            yield pictures[place] if pictures else arrange([left] * 2, LAYOUTS["sbs"], encoding.pixel_format)
 
-    return _time(lambda: encode(to_encode(), _encoding(video), piece))
-
-
-def _encoding(video: Video) -> Encoding:
-    info = video.info
-    width, height = info.width * 2, info.height
-    return Encoding(
-        "h264", info.pixel_format, width, height, info.rate, info.color, info.aspect, 18, "medium"
-    )
+    return _time(lambda: encode(to_encode(), encoding, piece))

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from m2svid.convert import stereo_makers
+from m2svid.convert.runner import Runner
 from m2svid.convert.verbs import convert
 from m2svid.convert.work_folder import WorkFolder
 from m2svid.errors import UserError
@@ -111,6 +113,25 @@ def test_changed_settings_are_refused_unless_restarted(tmp_path):
         assert work.load_tail(0).shape == (3,)
     with WorkFolder(tmp_path / "out.mp4", {"crf": 20}, restart=True) as work:
         assert not (work.path / "tail").exists()
+
+
+def test_windows_fit_the_encoder_and_others_are_refused(tmp_path, monkeypatch):
+    film, depth = make_film(tmp_path / "film.mp4", 100), make_depth(tmp_path / "depth.npz", 100)
+    options = {"depth": str(depth), "refine": "none", "progress": "quiet"}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    frames = 2 * 64 * 48
+    for kept, windows in ((20 * frames, 5), (15 * frames, 7), (49 * frames, 3)):
+        monkeypatch.setattr(stereo_makers, "_KEPT", kept)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Runner, "_join", stop)
+            convert(str(film), tmp_path / "out.mp4", restart=True, **options)
+        assert len(list((tmp_path / "out.mp4.work" / "film").iterdir())) == windows
+    monkeypatch.setattr(stereo_makers, "_KEPT", 20 * frames)
+    with pytest.raises(UserError, match=r"other settings \(window was 48, is 20\).*--restart"):
+        convert(str(film), tmp_path / "out.mp4", **options)
 
 
 def test_second_run_is_kept_out(tmp_path):
